@@ -1,0 +1,122 @@
+//! The one error type of the library crates.
+
+use std::path::{Path, PathBuf};
+
+/// What went wrong, with what was expected and what came instead.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A tensor (or slice) of the wrong shape or size.
+    #[error("{what}: expected {expected}, got shape {got:?}")]
+    Shape {
+        /// The argument at fault.
+        what: String,
+        /// The shape that would have been accepted, in words or brackets.
+        expected: String,
+        /// The shape that came.
+        got: Vec<i64>,
+    },
+    /// A number, name or setting outside its range.
+    #[error("{what}: expected {expected}, got {got}")]
+    Value {
+        /// The argument at fault.
+        what: String,
+        /// The range or set of accepted values.
+        expected: String,
+        /// The value that came.
+        got: String,
+    },
+    /// The operating system refused a file operation.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file that is there but does not hold what its format promises.
+    #[error("{}: expected {expected}, found {found}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What the format requires at this place.
+        expected: String,
+        /// What the file holds.
+        found: String,
+    },
+    /// An error raised inside libtorch.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+    /// A computation that cannot go on (diverged training, a singular system, a failed fit).
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// `std::result::Result` with [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// [`Error::Shape`] for `tensor`.
+    pub fn shape(what: impl Into<String>, expected: impl Into<String>, tensor: &tch::Tensor) -> Self {
+        Self::Shape { what: what.into(), expected: expected.into(), got: tensor.size() }
+    }
+
+    /// [`Error::Value`].
+    pub fn value(what: impl Into<String>, expected: impl Into<String>, got: impl ToString) -> Self {
+        Self::Value { what: what.into(), expected: expected.into(), got: got.to_string() }
+    }
+
+    /// [`Error::Io`] at `path`.
+    pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Self::Io { path: path.as_ref().to_owned(), source }
+    }
+
+    /// [`Error::Format`] of `path`.
+    pub fn format(path: impl AsRef<Path>, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::Format { path: path.as_ref().to_owned(), expected: expected.into(), found: found.into() }
+    }
+}
+
+/// Checks that a number is finite and inside `range`, for the doors of public functions.
+pub fn check_range(what: &str, value: f64, range: impl std::ops::RangeBounds<f64> + std::fmt::Debug) -> Result<()> {
+    if value.is_finite() && range.contains(&value) {
+        Ok(())
+    } else {
+        Err(Error::value(what, format!("a finite number in {range:?}"), value))
+    }
+}
+
+/// Checks that `tensor` is a floating-point matrix and returns its rows and columns.
+pub fn check_matrix(what: &str, tensor: &tch::Tensor) -> Result<(i64, i64)> {
+    match tensor.size()[..] {
+        [n, d] if tensor.is_floating_point() => Ok((n, d)),
+        [_, _] => Err(Error::value(what, "a floating-point tensor", format!("{:?}", tensor.kind()))),
+        _ => Err(Error::shape(what, "[N, D]", tensor)),
+    }
+}
+
+/// Checks that `labels` is an integer vector of `n` class indices.
+pub fn check_labels(what: &str, labels: &tch::Tensor, n: i64) -> Result<()> {
+    if labels.size() != [n] {
+        return Err(Error::shape(what, format!("[{n}]"), labels));
+    }
+    if labels.kind() != tch::Kind::Int64 {
+        return Err(Error::value(what, "Int64 class indices", format!("{:?}", labels.kind())));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_say_what_was_expected_and_what_came() {
+        let t = tch::Tensor::zeros([2, 3, 4], (tch::Kind::Float, tch::Device::Cpu));
+        let e = check_matrix("za", &t).unwrap_err();
+        assert_eq!(e.to_string(), "za: expected [N, D], got shape [2, 3, 4]");
+        let e = check_range("momentum", f64::NAN, 0.0..1.0).unwrap_err();
+        assert_eq!(e.to_string(), "momentum: expected a finite number in 0.0..1.0, got NaN");
+        assert!(check_range("momentum", 0.9, 0.0..1.0).is_ok());
+    }
+}

@@ -1,0 +1,19 @@
+//! What every area of autodidact shares: networks, optimizers, schedules, training with exact resume, metrics, statistics,
+//! curve fits and text.
+//!
+//! Tensors are [`tch::Tensor`]s; functions that take them check shapes and ranges at the door and return [`Result`].
+
+pub mod device;
+pub mod error;
+pub mod fit;
+pub mod metrics;
+pub mod nn;
+pub mod optim;
+pub mod schedule;
+pub mod seed;
+mod shim;
+pub mod stats;
+pub mod text;
+pub mod train;
+
+pub use error::{Error, Result};

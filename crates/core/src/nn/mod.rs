@@ -1,0 +1,26 @@
+//! Networks: standard architectures under standard names, with PyTorch's default initialisation.
+//!
+//! `tch`'s own layer constructors initialise linear layers for ReLU and batch-norm gains uniformly in `[0, 1]`, neither
+//! of which is what PyTorch does; [`layers`] gives the same layers with PyTorch's values.
+
+mod attention;
+mod convnet;
+mod gpt;
+pub mod layers;
+mod mlp;
+mod resnet;
+mod vit;
+
+pub use attention::{Attention, AttentionConfig, KvCache};
+pub use convnet::{ConvNet, ConvNetConfig, Head};
+pub use gpt::{Gpt, GptConfig, Position};
+pub use mlp::{Mlp, MlpConfig};
+pub use resnet::{Depth, ResNet, ResNetConfig, Stem};
+pub use vit::{Vit, VitConfig};
+
+use tch::nn::VarStore;
+
+/// Number of trainable scalars of a store.
+pub fn parameter_count(vs: &VarStore) -> i64 {
+    vs.trainable_variables().iter().map(|t| t.numel() as i64).sum()
+}

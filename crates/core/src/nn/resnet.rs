@@ -1,0 +1,158 @@
+//! Residual networks (He et al., 2016) for 32x32 and 224x224 images.
+
+use super::layers;
+use tch::Tensor;
+use tch::nn::{BatchNorm, Conv2D, Module, ModuleT, Path};
+
+/// First layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stem {
+    /// 3x3 convolution, no pooling: for 32x32 images.
+    Cifar,
+    /// 7x7 convolution with stride 2 and 3x3 max-pooling with stride 2: for 224x224 images.
+    ImageNet,
+}
+
+/// Standard depths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Basic blocks 2-2-2-2; 512 features.
+    D18,
+    /// Basic blocks 3-4-6-3; 512 features.
+    D34,
+    /// Bottleneck blocks 3-4-6-3; 2048 features.
+    D50,
+}
+
+impl Depth {
+    fn plan(self) -> ([usize; 4], bool) {
+        match self {
+            Depth::D18 => ([2, 2, 2, 2], false),
+            Depth::D34 => ([3, 4, 6, 3], false),
+            Depth::D50 => ([3, 4, 6, 3], true),
+        }
+    }
+}
+
+/// Shape of a [`ResNet`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResNetConfig {
+    /// Number of layers.
+    pub depth: Depth,
+    /// First layers.
+    pub stem: Stem,
+    /// Input channels.
+    pub channels: i64,
+    /// Width of the first stage; 64 in the paper.
+    pub width: i64,
+    /// Gain 0 in the last batch norm of every residual block.
+    pub zero_init_residual: bool,
+}
+
+impl ResNetConfig {
+    /// The paper's network on RGB images.
+    pub fn new(depth: Depth, stem: Stem) -> Self {
+        Self { depth, stem, channels: 3, width: 64, zero_init_residual: true }
+    }
+
+    /// Width of the pooled representation.
+    pub fn features(&self) -> i64 {
+        self.width * 8 * if self.depth.plan().1 { 4 } else { 1 }
+    }
+}
+
+#[derive(Debug)]
+struct Block {
+    convs: Vec<(Conv2D, BatchNorm)>,
+    shortcut: Option<(Conv2D, BatchNorm)>,
+}
+
+impl Block {
+    fn new(p: Path, input: i64, width: i64, stride: i64, bottleneck: bool, zero: bool) -> (Self, i64) {
+        let output = if bottleneck { width * 4 } else { width };
+        let plan: &[(i64, i64, i64, i64)] = if bottleneck {
+            // The stride sits in the 3x3 convolution, as in torchvision.
+            &[(input, width, 1, 1), (width, width, 3, stride), (width, output, 1, 1)]
+        } else {
+            &[(input, width, 3, stride), (width, output, 3, 1)]
+        };
+        let convs = plan
+            .iter()
+            .enumerate()
+            .map(|(i, &(a, b, kernel, stride))| {
+                let p = &p / i;
+                let conv = layers::conv2d_he(&p / "conv", a, b, kernel, stride, kernel / 2);
+                let norm = if zero && i + 1 == plan.len() { layers::batch_norm2d_zero } else { layers::batch_norm2d };
+                (conv, norm(&p / "norm", b))
+            })
+            .collect();
+        let shortcut = (stride != 1 || input != output).then(|| {
+            let p = &p / "shortcut";
+            (layers::conv2d_he(&p / "conv", input, output, 1, stride, 0), layers::batch_norm2d(&p / "norm", output))
+        });
+        (Self { convs, shortcut }, output)
+    }
+
+    fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        let mut y = x.shallow_clone();
+        for (i, (conv, norm)) in self.convs.iter().enumerate() {
+            y = norm.forward_t(&conv.forward(&y), train);
+            if i + 1 < self.convs.len() {
+                y = y.relu_();
+            }
+        }
+        let skip = match &self.shortcut {
+            Some((conv, norm)) => norm.forward_t(&conv.forward(x), train),
+            None => x.shallow_clone(),
+        };
+        (y + skip).relu_()
+    }
+}
+
+/// A residual network without its classifier: `[N, C, H, W] -> [N, features]`.
+#[derive(Debug)]
+pub struct ResNet {
+    stem: (Conv2D, BatchNorm),
+    pool: bool,
+    blocks: Vec<Block>,
+}
+
+impl ResNet {
+    /// A network with fresh weights under `p`.
+    pub fn new(p: Path, config: &ResNetConfig) -> Self {
+        let (counts, bottleneck) = config.depth.plan();
+        let pool = config.stem == Stem::ImageNet;
+        let (kernel, stride) = if pool { (7, 2) } else { (3, 1) };
+        let stem = &p / "stem";
+        let stem = (
+            layers::conv2d_he(&stem / "conv", config.channels, config.width, kernel, stride, kernel / 2),
+            layers::batch_norm2d(&stem / "norm", config.width),
+        );
+        let mut blocks = vec![];
+        let mut input = config.width;
+        for (stage, &count) in counts.iter().enumerate() {
+            for i in 0..count {
+                let stride = if stage > 0 && i == 0 { 2 } else { 1 };
+                let p = &p / format!("stage{stage}") / i;
+                let (block, output) =
+                    Block::new(p, input, config.width << stage, stride, bottleneck, config.zero_init_residual);
+                blocks.push(block);
+                input = output;
+            }
+        }
+        Self { stem, pool, blocks }
+    }
+}
+
+impl ModuleT for ResNet {
+    fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
+        let mut x = self.stem.1.forward_t(&self.stem.0.forward(x), train).relu_();
+        if self.pool {
+            x = x.max_pool2d(3, 2, 1, 1, false);
+        }
+        for block in &self.blocks {
+            x = block.forward(&x, train);
+        }
+        x.mean_dim([2i64, 3].as_slice(), false, x.kind())
+    }
+}
