@@ -1,0 +1,5 @@
+//! Data.
+pub mod augment;
+pub mod batch;
+mod files;
+pub mod image;
