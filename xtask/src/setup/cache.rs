@@ -79,11 +79,11 @@ impl Cache {
 
     /// Removes every temporary folder; all are orphans, because their makers would hold the lock.
     fn sweep(&self, _: &Lock) -> Result<()> {
-        for entry in fs::read_dir(&self.root)? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(STAGING) {
-                fs::remove_dir_all(entry.path())
-                    .with_context(|| format!("removing what an interrupted set-up left, {}", entry.path().display()))?;
+        let entries = fs::read_dir(&self.root).with_context(|| format!("reading {}", self.root.display()))?;
+        for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(STAGING)) {
+            if let Err(error) = fs::remove_dir_all(entry.path()) {
+                // It only takes space, and the next set-up tries again.
+                eprintln!("what an interrupted set-up left stays: {}: {error}", entry.path().display());
             }
         }
         Ok(())

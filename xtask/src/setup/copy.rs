@@ -82,13 +82,7 @@ pub fn find(cache: &Cache, build: Build) -> Option<Libtorch> {
 /// The copy of exactly `build`, if nothing of it was lost.
 fn whole(cache: &Cache, build: Build) -> Option<Libtorch> {
     let folder = cache.entry(&build.name());
-    if !folder.exists() {
-        return None;
-    }
-    if let Err(lost) = manifest::verify(&folder) {
-        eprintln!("the copy in {} is damaged ({}); it is not used", folder.display(), lost.display());
-        return None;
-    }
+    manifest::verify(&folder).ok()?;
     libtorch::inspect(&folder.join("torch")).ok()
 }
 
@@ -108,6 +102,12 @@ pub fn make(cache: &Cache, lock: &Lock, python: &Python, build: Build) -> Result
             "there is no ready-made libtorch for this system ({} on {ARCH})\n  install PyTorch {VERSION} in the active Python, or set LIBTORCH to a folder with libtorch {VERSION}",
             std::env::consts::OS
         );
+    }
+    let earlier = cache.entry(&build.name());
+    if earlier.exists()
+        && let Err(lost) = manifest::verify(&earlier)
+    {
+        eprintln!("the copy in {} is damaged ({}); it is made anew", earlier.display(), lost.display());
     }
     let staging = cache.staging(lock, build.needs())?;
     let filled = match build {

@@ -88,8 +88,9 @@ impl Python {
             );
         }
         let progress = Stdio::from(io::stderr().as_fd().try_clone_to_owned()?);
-        let mut child = self
-            .command()
+        let mut command = self.command();
+        die_with_this_process(&mut command);
+        let mut child = command
             .args(["-m", "pip"])
             .args(args)
             .env("PIP_DISABLE_PIP_VERSION_CHECK", "1")
@@ -120,21 +121,42 @@ fn without_libtorch(mut command: Command) -> Command {
     command
 }
 
-/// Reads pip's messages to their end and keeps the last ones; tells of retries while they happen.
+/// Ends `command` when this process is killed: a download nobody waits for must not go on, least of all beside the next one.
+fn die_with_this_process(command: &mut Command) {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{Signal, set_parent_process_death_signal};
+        use std::os::unix::process::CommandExt;
+        // SAFETY: between fork and exec only a single system call is made, which neither allocates nor locks.
+        unsafe {
+            command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = command;
+}
+
+/// Reads pip's messages to their end and keeps the last ones, of its retries only the latest; tells of retries while they happen.
 fn follow(stderr: impl BufRead) -> Vec<String> {
     const KEPT: usize = 6;
-    let mut tail = VecDeque::new();
+    const WIDTH: usize = 300;
+    let is_retry = |line: &str| line.contains("Retrying");
+    let mut tail: VecDeque<String> = VecDeque::new();
     let mut told = false;
     for line in stderr.split(b'\n').map_while(Result::ok) {
-        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-        if line.contains("Retrying") && !told {
-            let wait = if io::stderr().is_terminal() { " (Ctrl-C gives up)" } else { "" };
-            eprintln!("  the network does not answer; pip tries again a few times{wait}");
-            told = true;
+        let line: String = String::from_utf8_lossy(&line).trim_end().chars().take(WIDTH).collect();
+        if line.is_empty() {
+            continue;
         }
-        if !line.is_empty() {
-            tail.push_back(line);
+        if is_retry(&line) {
+            if !told {
+                let hint = if io::stderr().is_terminal() { " (Ctrl-C gives up)" } else { "" };
+                eprintln!("  the network does not answer; pip tries again a few times{hint}");
+                told = true;
+            }
+            tail.retain(|earlier| !is_retry(earlier));
         }
+        tail.push_back(line);
         if tail.len() > KEPT {
             tail.pop_front();
         }
@@ -198,6 +220,12 @@ mod tests {
             let message = explain("PyTorch", &[said.to_owned()], &cache).to_string();
             assert!(message.contains(expected), "{message}");
         }
+    }
+
+    #[test]
+    fn of_many_retries_one_is_kept() {
+        let text = "WARNING: Retrying (Retry(total=1))\nWARNING: Retrying (Retry(total=0))\nERROR: none\n";
+        assert_eq!(follow(text.as_bytes()), ["WARNING: Retrying (Retry(total=0))", "ERROR: none"]);
     }
 
     #[test]
