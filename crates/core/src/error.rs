@@ -45,11 +45,20 @@ pub enum Error {
         found: String,
     },
     /// An error raised inside libtorch.
-    #[error("libtorch: {0}")]
+    #[error("libtorch: {}", first_line(.0))]
     Torch(#[from] tch::TchError),
     /// A computation that cannot go on (diverged training, a singular system, a failed fit).
     #[error("{0}")]
     Failed(String),
+}
+
+/// libtorch's messages go on with a C++ stack trace, which says nothing to a user.
+fn first_line(error: &tch::TchError) -> String {
+    let text = match error {
+        tch::TchError::Torch(text) => text.clone(),
+        other => other.to_string(),
+    };
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// `std::result::Result` with [`Error`].

@@ -1,1 +1,103 @@
-//! x
+//! Measures of classifiers and representations.
+
+mod knn;
+mod logistic;
+mod probe;
+
+pub use knn::{Knn, Vote};
+pub use logistic::{LogisticRegression, LogisticRegressionConfig};
+pub use probe::{LinearProbe, RidgeProbe};
+
+use crate::error::{check_labels, check_matrix};
+use crate::{Error, Result};
+use tch::{Kind, Tensor};
+
+/// Fraction of rows whose largest score is at the label: `scores [N, C]`, `labels [N]`.
+///
+/// # Errors
+/// Wrong shapes, or an empty batch.
+pub fn accuracy(scores: &Tensor, labels: &Tensor) -> Result<f64> {
+    let (n, _) = check_matrix("scores", scores)?;
+    agreement(&scores.argmax(1, false), labels, n)
+}
+
+/// Fraction of predicted classes `[N]` that equal the labels `[N]`.
+///
+/// # Errors
+/// Wrong shapes, or an empty batch.
+pub fn class_accuracy(predicted: &Tensor, labels: &Tensor) -> Result<f64> {
+    agreement(predicted, labels, labels.size().first().copied().unwrap_or(0))
+}
+
+fn agreement(predicted: &Tensor, labels: &Tensor, n: i64) -> Result<f64> {
+    check_labels("labels", labels, n)?;
+    check_labels("predictions", predicted, n)?;
+    if n == 0 {
+        return Err(Error::value("batch size", "at least 1", 0));
+    }
+    Ok(predicted.eq_tensor(labels).to_kind(Kind::Float).mean(Kind::Double).double_value(&[]))
+}
+
+/// Expected calibration error (Naeini et al., 2015; Guo et al., 2017) with equal-width bins over the confidence of the
+/// predicted class: `sum_b |B_b|/N * |accuracy(B_b) - confidence(B_b)|`, for `probabilities [N, C]`.
+///
+/// # Errors
+/// Wrong shapes, no bins, or an empty batch.
+pub fn expected_calibration_error(probabilities: &Tensor, labels: &Tensor, bins: usize) -> Result<f64> {
+    let (n, _) = check_matrix("probabilities", probabilities)?;
+    check_labels("labels", labels, n)?;
+    if bins == 0 || n == 0 {
+        return Err(Error::value("bins and batch size", "at least 1", bins.min(n as usize)));
+    }
+    let (confidence, predicted) = probabilities.to_kind(Kind::Double).max_dim(1, false);
+    let correct = predicted.eq_tensor(labels).to_kind(Kind::Double);
+    // Bins are (low, high], as in the reference implementation.
+    let bin = (&confidence * bins as f64).ceil().clamp(1.0, bins as f64).to_kind(Kind::Int64) - 1;
+    let gap = Tensor::zeros([bins as i64], (Kind::Double, labels.device())).index_add(0, &bin, &(correct - confidence));
+    Ok(gap.abs().sum(Kind::Double).double_value(&[]) / n as f64)
+}
+
+/// Effective rank of features `[N, D]`: the exponential of the entropy of the normalised singular values (Roy and
+/// Vetterli, 2007; RankMe). Between 1 and `min(N, D)`; computed in f64 from the smaller Gram matrix.
+///
+/// # Errors
+/// Features that are no finite, non-zero matrix.
+pub fn effective_rank(features: &Tensor) -> Result<f64> {
+    let (n, d) = check_matrix("features", features)?;
+    let x = features.to_kind(Kind::Double);
+    let gram = if n < d { x.matmul(&x.tr()) } else { x.tr().matmul(&x) };
+    let singular = gram.f_linalg_eigvalsh("L")?.clamp_min(0.0).sqrt();
+    let p = &singular / singular.sum(Kind::Double);
+    let entropy = -(&p * p.clamp_min(1e-300).log()).sum(Kind::Double).double_value(&[]);
+    if entropy.is_finite() { Ok(entropy.exp()) } else { Err(Error::value("features", "finite, not all zero", "otherwise")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn calibration_error_of_a_hand_computed_case() {
+        // Two bins: confidences .6, .8 (one right): |.5 - .7|; and .4 (of three classes; right): |1 - .4|.
+        let p = Tensor::from_slice2(&[[0.6f64, 0.3, 0.1], [0.8, 0.1, 0.1], [0.4, 0.3, 0.3]]);
+        let y = Tensor::from_slice(&[0i64, 1, 0]);
+        let e = expected_calibration_error(&p, &y, 2).unwrap();
+        assert!((e - (2.0 * 0.2 + 0.6) / 3.0).abs() < 1e-12, "{e}");
+        assert!((accuracy(&p, &y).unwrap() - 2.0 / 3.0).abs() < 1e-12);
+        assert!(expected_calibration_error(&p, &y.narrow(0, 0, 2), 2).is_err());
+    }
+
+    #[test]
+    fn effective_rank_counts_equal_directions() {
+        let eye = Tensor::eye(5, (Kind::Float, Device::Cpu));
+        assert!((effective_rank(&eye).unwrap() - 5.0).abs() < 1e-9);
+        let one = Tensor::ones([7, 5], (Kind::Float, Device::Cpu));
+        assert!((effective_rank(&one).unwrap() - 1.0).abs() < 1e-4);
+        // Singular values 3 and 1: entropy of (3/4, 1/4).
+        let two = Tensor::from_slice2(&[[3.0f32, 0.0], [0.0, 1.0], [0.0, 0.0]]);
+        let entropy = -(0.75f64 * 0.75f64.ln() + 0.25 * 0.25f64.ln());
+        assert!((effective_rank(&two).unwrap() - entropy.exp()).abs() < 1e-6);
+        assert!(effective_rank(&Tensor::zeros([2, 2], (Kind::Float, Device::Cpu))).is_err());
+    }
+}

@@ -1,0 +1,181 @@
+//! Batched sampling from a language model with the key-value cache.
+
+use crate::error::check_range;
+use crate::nn::Gpt;
+use crate::{Error, Result};
+use tch::{Kind, Tensor};
+
+/// How tokens are drawn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplerConfig {
+    /// Most new tokens.
+    pub max_new: i64,
+    /// Softmax temperature; 0 takes the most probable token.
+    pub temperature: f64,
+    /// Only the `k` most probable tokens.
+    pub top_k: Option<i64>,
+    /// Only the smallest set of most probable tokens whose probabilities sum to at least this (nucleus sampling).
+    pub top_p: Option<f64>,
+    /// A sequence ends after any of these.
+    pub stop: Vec<i64>,
+    /// Fills the places after a sequence's end.
+    pub padding: i64,
+}
+
+impl Default for SamplerConfig {
+    fn default() -> Self {
+        Self { max_new: 64, temperature: 1.0, top_k: None, top_p: None, stop: vec![], padding: 0 }
+    }
+}
+
+/// Draws continuations of prompts.
+#[derive(Debug)]
+pub struct Sampler<'a> {
+    model: &'a Gpt,
+    config: SamplerConfig,
+}
+
+impl<'a> Sampler<'a> {
+    /// A sampler of a model.
+    ///
+    /// # Errors
+    /// Settings out of range.
+    pub fn new(model: &'a Gpt, config: SamplerConfig) -> Result<Self> {
+        check_range("temperature", config.temperature, 0.0..)?;
+        if let Some(p) = config.top_p {
+            check_range("top_p", p, f64::MIN_POSITIVE..=1.0)?;
+        }
+        if config.top_k.is_some_and(|k| k < 1) || config.max_new < 1 {
+            return Err(Error::value("top_k and max_new", "at least 1", format!("{config:?}")));
+        }
+        Ok(Self { model, config })
+    }
+
+    /// Continues each row of `prompts [B, T]` (equal lengths): `[B, new]` with `new <= max_new`, padded after a stop token.
+    /// Finished rows leave the batch, and sampling ends with the last. Draws come from libtorch's generator.
+    ///
+    /// # Errors
+    /// Prompts of another type, or prompt and continuation longer than the model's context.
+    pub fn sample(&self, prompts: &Tensor) -> Result<Tensor> {
+        tch::no_grad(|| self.run(prompts))
+    }
+
+    fn run(&self, prompts: &Tensor) -> Result<Tensor> {
+        let (batch, _) = prompts.size2()?;
+        let options = (Kind::Int64, prompts.device());
+        let mut out = Tensor::full([batch, self.config.max_new], self.config.padding, options);
+        let mut cache = self.model.cache(batch, prompts.device());
+        // Rows of the result that are still growing.
+        let mut rows = Tensor::arange(batch, options);
+        let mut input = prompts.shallow_clone();
+        let stop = Tensor::from_slice(&self.config.stop).to_device(prompts.device());
+        let mut length = 0;
+        for at in 0..self.config.max_new {
+            let hidden = self.model.hidden(&input, Some(&mut cache))?;
+            let next = self.choose(&self.model.project(&hidden.select(1, -1)));
+            out = out.index_put(&[Some(rows.shallow_clone()), Some(Tensor::from(at).to_device(prompts.device()))], &next, false);
+            length = at + 1;
+            let mut next = next;
+            if !self.config.stop.is_empty() {
+                let going = next.unsqueeze(1).ne_tensor(&stop).all_dim(1, false);
+                let keep = going.nonzero().squeeze_dim(1);
+                if keep.size()[0] == 0 {
+                    break;
+                }
+                if keep.size()[0] < rows.size()[0] {
+                    rows = rows.index_select(0, &keep);
+                    next = next.index_select(0, &keep);
+                    cache.select(&keep);
+                }
+            }
+            input = next.unsqueeze(1);
+        }
+        Ok(out.narrow(1, 0, length))
+    }
+
+    /// A token per row of `logits [B, V]`.
+    fn choose(&self, logits: &Tensor) -> Tensor {
+        if self.config.temperature == 0.0 {
+            return logits.argmax(1, false);
+        }
+        let mut logits = logits.to_kind(Kind::Float) / self.config.temperature;
+        if let Some(k) = self.config.top_k.filter(|&k| k < logits.size()[1]) {
+            let smallest = logits.topk(k, 1, true, true).0.narrow(1, k - 1, 1);
+            logits = logits.masked_fill(&logits.less_tensor(&smallest), f64::NEG_INFINITY);
+        }
+        if let Some(p) = self.config.top_p.filter(|&p| p < 1.0) {
+            let (sorted, order) = logits.sort(1, true);
+            let probability = sorted.softmax(1, Kind::Float);
+            // A token stays while those before it have not reached p, so the first always does.
+            let before = probability.cumsum(1, Kind::Float) - &probability;
+            let dropped = before.ge(p).scatter(1, &order, &before.ge(p));
+            logits = logits.masked_fill(&dropped, f64::NEG_INFINITY);
+        }
+        logits.softmax(1, Kind::Float).multinomial(1, true).squeeze_dim(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::GptConfig;
+    use tch::{Device, nn::VarStore};
+
+    fn model() -> (VarStore, Gpt) {
+        tch::manual_seed(11);
+        let vs = VarStore::new(Device::Cpu);
+        let model = Gpt::new(vs.root(), &GptConfig::gpt2(7, 24, 16, 2, 2)).unwrap();
+        tch::no_grad(|| vs.trainable_variables().iter_mut().filter(|t| t.dim() > 1).for_each(|t| drop(t.g_mul_scalar_(30.0))));
+        (vs, model)
+    }
+
+    #[test]
+    fn greedy_sampling_equals_recomputing_every_prefix() {
+        let (_vs, model) = model();
+        let prompts = Tensor::randint(7, [3, 4], (Kind::Int64, Device::Cpu));
+        let config = SamplerConfig { max_new: 10, temperature: 0.0, ..Default::default() };
+        let new = Sampler::new(&model, config).unwrap().sample(&prompts).unwrap();
+        let mut all = prompts.shallow_clone();
+        for _ in 0..10 {
+            let next = model.logits(&all, None).unwrap().select(1, -1).argmax(1, true);
+            all = Tensor::cat(&[all, next], 1);
+        }
+        assert_eq!(new, all.narrow(1, 4, 10));
+    }
+
+    #[test]
+    fn rows_stop_at_a_stop_token_and_the_others_go_on_unchanged() {
+        let (_vs, model) = model();
+        let prompts = Tensor::randint(7, [6, 3], (Kind::Int64, Device::Cpu));
+        let greedy = SamplerConfig { max_new: 12, temperature: 0.0, padding: -1, ..Default::default() };
+        let free = Sampler::new(&model, greedy.clone()).unwrap().sample(&prompts).unwrap();
+        let stop = free.int64_value(&[0, 2]);
+        let stopped = Sampler::new(&model, SamplerConfig { stop: vec![stop], ..greedy }).unwrap().sample(&prompts).unwrap();
+        for row in 0..6 {
+            let free: Vec<i64> = free.get(row).try_into().unwrap();
+            let got: Vec<i64> = stopped.get(row).try_into().unwrap();
+            let end = free.iter().position(|&t| t == stop).map_or(free.len(), |p| p + 1);
+            for (i, &t) in got.iter().enumerate() {
+                assert_eq!(t, if i < end { free[i] } else { -1 }, "row {row}, place {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn filters_keep_the_tokens_they_should() {
+        let (_vs, model) = model();
+        let logits = Tensor::from_slice(&[0.5f32, 0.3, 0.15, 0.05]).log().view([1, 4]).expand([2000, 4], false);
+        let counts = |top_k, top_p| {
+            tch::manual_seed(5);
+            let config = SamplerConfig { top_k, top_p, ..Default::default() };
+            let drawn = Sampler::new(&model, config).unwrap().choose(&logits);
+            Vec::<i64>::try_from(drawn.bincount::<Tensor>(None, 4)).unwrap()
+        };
+        let k = counts(Some(2), None);
+        assert!(k[2] == 0 && k[3] == 0 && (k[0] as f64 / 2000.0 - 0.625).abs() < 0.05, "{k:?}");
+        let p = counts(None, Some(0.8));
+        assert!(p[1] > 0 && p[2] == 0 && p[3] == 0, "{p:?}");
+        let p = counts(None, Some(0.81));
+        assert!(p[2] > 0 && p[3] == 0, "{p:?}");
+    }
+}

@@ -1,0 +1,92 @@
+//! The papers, as plain data, and the table of their last verdicts.
+//!
+//! This file uses nothing of libtorch: `xtask` includes it too, so that `cargo xtask reproduce --list` answers at once.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What is published of a paper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paper {
+    /// Its name in this project: of the experiment, and with underscores of the module.
+    pub slug: &'static str,
+    /// The crate that holds the method.
+    pub area: &'static str,
+    /// Title as published.
+    pub title: &'static str,
+    /// Authors.
+    pub authors: &'static str,
+    /// Year of the first public version.
+    pub year: u16,
+    /// arXiv identifier.
+    pub arxiv: &'static str,
+    /// Where it was published.
+    pub venue: &'static str,
+}
+
+/// All papers with an experiment, by area.
+pub const PAPERS: &[Paper] = &[
+    Paper {
+        slug: "barlow-twins",
+        area: "ssl",
+        title: "Barlow Twins: Self-Supervised Learning via Redundancy Reduction",
+        authors: "Zbontar, Jing, Misra, LeCun, Deny",
+        year: 2021,
+        arxiv: "2103.03230",
+        venue: "ICML 2021",
+    },
+    Paper {
+        slug: "teacher-guidance",
+        area: "distill",
+        title: "Even your Teacher Needs Guidance: Ground-Truth Targets Dampen Regularization Imposed by Self-Distillation",
+        authors: "Borup, Andersen",
+        year: 2021,
+        arxiv: "2102.13088",
+        venue: "NeurIPS 2021",
+    },
+    Paper {
+        slug: "lr-annealing-law",
+        area: "scaling",
+        title: "Scaling Law with Learning Rate Annealing",
+        authors: "Tissue, Wang, Wang",
+        year: 2024,
+        arxiv: "2408.11029",
+        venue: "NeurIPS 2025",
+    },
+];
+
+/// Folder of the recorded results, below the workspace.
+pub const RESULTS: &str = "crates/reproduce/results";
+
+/// Number of claims by verdict of a recorded result, or why there is none.
+pub fn verdicts(workspace: &Path, slug: &str) -> Result<BTreeMap<String, usize>, String> {
+    let path = workspace.join(RESULTS).join(slug).join("run.json");
+    let text = std::fs::read_to_string(&path).map_err(|_| "no recorded result".to_owned())?;
+    let broken = || format!("{} is damaged", path.display());
+    let json: serde_json::Value = serde_json::from_str(&text).map_err(|_| broken())?;
+    let claims = json["claims"].as_array().ok_or_else(broken)?;
+    let mut counts = BTreeMap::new();
+    for claim in claims {
+        *counts.entry(claim["verdict"].as_str().ok_or_else(broken)?.to_owned()).or_insert(0) += 1;
+    }
+    Ok(counts)
+}
+
+/// Claims by verdict in words: `5 reproduced, 1 partly, 2 not judged`.
+pub fn summary(counts: &BTreeMap<String, usize>) -> String {
+    let words = ["reproduced", "partly", "not_reproduced", "not_judged"];
+    let parts = words.iter().filter_map(|w| counts.get(*w).map(|n| format!("{n} {}", w.replace('_', " "))));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// The table that `reproduce --list` prints.
+pub fn list(workspace: &Path) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    table.set_header(["paper", "area", "claims (last recorded result)", "title"]);
+    for p in PAPERS {
+        let verdict = verdicts(workspace, p.slug).map_or_else(|why| why, |counts| summary(&counts));
+        table.add_row([p.slug, p.area, &verdict, p.title]);
+    }
+    format!("{}\n\nRun one with: cargo xtask reproduce <paper>", table.trim_fmt())
+}

@@ -1,0 +1,160 @@
+//! What an experiment declares, and what its cells see.
+
+use crate::catalog::Paper;
+use crate::plot::Plot;
+use crate::results::Results;
+use crate::runner::Context;
+use crate::verdict::Finding;
+use anyhow::Result;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::PathBuf;
+use tch::Device;
+
+/// How much is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scale {
+    /// Seconds: proves that everything runs; verdicts are not judged.
+    Smoke,
+    /// Minutes on two cores.
+    Small,
+    /// Hours on a GPU: the paper's setting as far as public data go.
+    Full,
+}
+
+impl std::fmt::Display for Scale {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Scale::Smoke => "smoke",
+            Scale::Small => "small",
+            Scale::Full => "full",
+        })
+    }
+}
+
+/// A claim of the paper and the rule, fixed before the run, by which it is judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim {
+    /// `C1`, `C2`, ... as on the paper's sheet.
+    pub id: &'static str,
+    /// The claim in one sentence.
+    pub statement: &'static str,
+    /// The paper's own figure.
+    pub paper_figure: &'static str,
+    /// When it counts as reproduced (and as partly).
+    pub criterion: &'static str,
+}
+
+/// A unit of work: one arm at one seed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Cell {
+    /// What is run: a method, or a method at one value of a sweep (`full/batch=32`).
+    pub arm: String,
+    /// Repetition.
+    pub seed: u64,
+}
+
+impl Cell {
+    /// A cell.
+    pub fn new(arm: impl Into<String>, seed: u64) -> Self {
+        Self { arm: arm.into(), seed }
+    }
+}
+
+impl std::fmt::Display for Cell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} seed {}", self.arm, self.seed)
+    }
+}
+
+/// Everything that decides what a run computes.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// How much.
+    pub scale: Scale,
+    /// Repetitions.
+    pub seeds: Vec<u64>,
+    /// Name of the data set.
+    pub dataset: String,
+    /// The user's folder of data sets.
+    pub data_dir: Option<PathBuf>,
+    /// Whether a data set that is not there may be downloaded.
+    pub download: bool,
+    /// Where tensors live.
+    pub device: Device,
+    /// libtorch's threads.
+    pub threads: usize,
+    /// The experiment's hyper-parameters: its defaults at this scale, changed by `--set`.
+    pub config: Value,
+    /// Folder for what is shared between cells and runs on this machine.
+    pub cache: PathBuf,
+}
+
+impl Plan {
+    /// The hyper-parameters as the experiment's own type.
+    ///
+    /// # Errors
+    /// A `--set` value of the wrong type.
+    pub fn config<C: for<'a> Deserialize<'a>>(&self) -> Result<C> {
+        Ok(serde_json::from_value(self.config.clone())?)
+    }
+
+    /// One cell per arm and seed, arms outermost, so that a run cut short has whole seeds of the first arms.
+    pub fn cross<S: AsRef<str>>(&self, arms: &[S]) -> Vec<Cell> {
+        self.seeds.iter().flat_map(|&s| arms.iter().map(move |a| Cell::new(a.as_ref(), s))).collect()
+    }
+}
+
+/// The reproduction of one paper.
+pub trait Experiment: Sync {
+    /// The paper.
+    fn paper(&self) -> &'static Paper;
+
+    /// Raised whenever a change of code changes numbers, so that older cells are not reused.
+    fn version(&self) -> u32;
+
+    /// The claims, in the paper's order.
+    fn claims(&self) -> Vec<Claim>;
+
+    /// Names of the data sets it runs on; the first is the default and needs no download.
+    fn datasets(&self) -> &'static [&'static str];
+
+    /// Number of seeds by default.
+    fn seeds(&self, scale: Scale) -> usize {
+        if scale == Scale::Smoke { 1 } else { 3 }
+    }
+
+    /// Hyper-parameters at a scale, a JSON object; `--set key=value` changes them.
+    fn config(&self, scale: Scale) -> Value;
+
+    /// The work, in the order in which it is done.
+    ///
+    /// # Errors
+    /// A configuration that makes no sense.
+    fn cells(&self, plan: &Plan) -> Result<Vec<Cell>>;
+
+    /// Does one cell: computes, and hands its metrics to the context.
+    ///
+    /// # Errors
+    /// Whatever keeps the cell from finishing.
+    fn run(&self, cell: &Cell, context: &mut Context<'_>) -> Result<()>;
+
+    /// Judges the claims from the finished cells, one finding per claim.
+    ///
+    /// # Errors
+    /// Cells without the metrics that a criterion needs.
+    fn judge(&self, results: &Results) -> Result<Vec<Finding>>;
+
+    /// Plots of the finished cells.
+    ///
+    /// # Errors
+    /// Cells without the metrics that a plot needs.
+    fn plots(&self, results: &Results) -> Result<Vec<Plot>>;
+
+    /// Remarks for the record: deviations from the paper, settings that were changed and why.
+    fn note(&self, _plan: &Plan) -> String {
+        String::new()
+    }
+}

@@ -1,0 +1,338 @@
+//! Plots as SVG, with one look: arms keep their colour everywhere, axes are named with units, and the drawing adapts to a
+//! light or dark page (its ink is the page's text colour).
+
+use anyhow::{Result, anyhow};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+const SIZE: (u32, u32) = (720, 430);
+const FONT: (&str, i32) = ("sans-serif", 15);
+
+/// Okabe and Ito's palette, which people with colour blindness can tell apart, darkened where it was too light for white.
+const PALETTE: [RGBColor; 8] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 160, 213),
+    RGBColor(200, 140, 0),
+    RGBColor(120, 94, 200),
+    RGBColor(128, 128, 128),
+];
+
+/// The colour of the `i`-th arm.
+pub fn colour(i: usize) -> RGBColor {
+    PALETTE[i % PALETTE.len()]
+}
+
+/// Points with a name.
+#[derive(Debug, Clone)]
+pub struct Series {
+    /// In the legend.
+    pub name: String,
+    /// `(x, y, half width of the interval)`; the half width may be 0.
+    pub points: Vec<(f64, f64, f64)>,
+    /// Which colour (of the arm).
+    pub colour: usize,
+    /// Dashed: predictions, limits, references.
+    pub dashed: bool,
+    /// Dots at the points, and no line.
+    pub dots: bool,
+}
+
+impl Series {
+    /// A line without intervals.
+    pub fn line(name: impl Into<String>, colour: usize, points: &[(f64, f64)]) -> Self {
+        let points = points.iter().map(|&(x, y)| (x, y, 0.0)).collect();
+        Self { name: name.into(), points, colour, dashed: false, dots: false }
+    }
+
+    /// A line with intervals.
+    pub fn with_intervals(name: impl Into<String>, colour: usize, points: Vec<(f64, f64, f64)>) -> Self {
+        Self { name: name.into(), points, colour, dashed: false, dots: false }
+    }
+
+    /// The same, dashed.
+    pub fn dashed(mut self) -> Self {
+        self.dashed = true;
+        self
+    }
+
+    /// The same as dots.
+    pub fn dots(mut self) -> Self {
+        self.dots = true;
+        self
+    }
+}
+
+/// What is drawn.
+#[derive(Debug, Clone)]
+pub enum Drawing {
+    /// Lines over a numeric axis.
+    Lines {
+        /// Lines.
+        series: Vec<Series>,
+        /// Logarithmic horizontal axis.
+        log_x: bool,
+        /// Logarithmic vertical axis.
+        log_y: bool,
+    },
+    /// Horizontal bars: `(label, value, half width of the interval, colour)`.
+    Bars(Vec<(String, f64, f64, usize)>),
+    /// Matrices side by side in one colour scale: `(title, rows, columns, row-major values)`, and the scale's ends.
+    Heat {
+        /// Matrices.
+        panels: Vec<(String, usize, usize, Vec<f64>)>,
+        /// Value of the lowest colour; its negation's opposite is white at 0 for symmetric scales.
+        low: f64,
+        /// Value of the highest colour.
+        high: f64,
+    },
+}
+
+/// A plot of a record.
+#[derive(Debug, Clone)]
+pub struct Plot {
+    /// File name without ending.
+    pub name: String,
+    /// What it shows, in one sentence.
+    pub caption: String,
+    /// Horizontal axis, with unit.
+    pub x: String,
+    /// Vertical axis, with unit.
+    pub y: String,
+    /// Content.
+    pub drawing: Drawing,
+}
+
+impl Plot {
+    /// A line plot with linear axes.
+    pub fn lines(name: &str, caption: &str, x: &str, y: &str, series: Vec<Series>) -> Self {
+        let drawing = Drawing::Lines { series, log_x: false, log_y: false };
+        Self { name: name.into(), caption: caption.into(), x: x.into(), y: y.into(), drawing }
+    }
+
+    /// The same with logarithmic axes.
+    pub fn log(mut self, x: bool, y: bool) -> Self {
+        if let Drawing::Lines { log_x, log_y, .. } = &mut self.drawing {
+            (*log_x, *log_y) = (x, y);
+        }
+        self
+    }
+
+    /// A bar plot.
+    pub fn bars(name: &str, caption: &str, x: &str, bars: Vec<(String, f64, f64, usize)>) -> Self {
+        Self { name: name.into(), caption: caption.into(), x: x.into(), y: String::new(), drawing: Drawing::Bars(bars) }
+    }
+
+    /// Matrices side by side.
+    pub fn heat(name: &str, caption: &str, panels: Vec<(String, usize, usize, Vec<f64>)>, low: f64, high: f64) -> Self {
+        let drawing = Drawing::Heat { panels, low, high };
+        Self { name: name.into(), caption: caption.into(), x: "column".into(), y: "row".into(), drawing }
+    }
+
+    /// The drawing as an SVG document.
+    ///
+    /// # Errors
+    /// Nothing to draw.
+    pub fn svg(&self) -> Result<String> {
+        let mut out = String::new();
+        let height = match &self.drawing {
+            Drawing::Bars(bars) => 90 + 30 * bars.len() as u32,
+            _ => SIZE.1,
+        };
+        {
+            let root = SVGBackend::with_string(&mut out, (SIZE.0, height)).into_drawing_area();
+            match &self.drawing {
+                Drawing::Lines { series, log_x, log_y } => self.draw_lines(&root, series, *log_x, *log_y),
+                Drawing::Bars(bars) => self.draw_bars(&root, bars),
+                Drawing::Heat { panels, low, high } => draw_heat(&root, panels, *low, *high),
+            }
+            .map_err(|e| anyhow!("plot {}: {e}", self.name))?;
+            root.present().map_err(|e| anyhow!("plot {}: {e}", self.name))?;
+        }
+        // Ink in the page's colour, and scaling with the page's width.
+        let out = out.replace("\"#000000\"", "\"currentColor\"");
+        Ok(out.replacen("<svg ", "<svg role=\"img\" style=\"max-width:100%;height:auto\" ", 1))
+    }
+
+    fn draw_lines(&self, root: &Area<'_>, series: &[Series], log_x: bool, log_y: bool) -> Result<()> {
+        let points = || series.iter().flat_map(|s| &s.points).filter(|p| p.0.is_finite() && p.1.is_finite());
+        let x = range(points().map(|p| p.0), log_x, 0.02)?;
+        let y = range(points().flat_map(|p| [p.1 - p.2, p.1 + p.2]), log_y, 0.06)?;
+        let mut chart = ChartBuilder::on(root);
+        chart.margin(12).margin_right(20).x_label_area_size(48).y_label_area_size(72);
+        // The four combinations have different types, which only a macro can share.
+        macro_rules! draw {
+            ($x:expr, $y:expr) => {{
+                let mut chart = chart.build_cartesian_2d($x, $y).map_err(text)?;
+                chart
+                    .configure_mesh()
+                    .light_line_style(TRANSPARENT)
+                    .bold_line_style(BLACK.mix(0.12))
+                    .label_style(FONT)
+                    .axis_desc_style(FONT)
+                    .x_desc(&self.x)
+                    .y_desc(&self.y)
+                    .x_label_formatter(&|v| tick(*v))
+                    .y_label_formatter(&|v| tick(*v))
+                    .draw()
+                    .map_err(text)?;
+                for s in series {
+                    let c = colour(s.colour);
+                    let known = || s.points.iter().filter(|p| p.0.is_finite() && p.1.is_finite());
+                    let line: Vec<(f64, f64)> = known().map(|p| (p.0, p.1)).collect();
+                    let style = c.stroke_width(2);
+                    for p in known().filter(|p| p.2 > 0.0) {
+                        let bar = ErrorBar::new_vertical(p.0, p.1 - p.2, p.1, p.1 + p.2, style, 8);
+                        chart.draw_series([bar]).map_err(text)?;
+                    }
+                    let handle = if s.dots {
+                        chart.draw_series(line.iter().map(|&p| Circle::new(p, 3, c.filled()))).map_err(text)?
+                    } else if s.dashed {
+                        chart.draw_series(DashedLineSeries::new(line, 7, 5, style)).map_err(text)?
+                    } else {
+                        chart.draw_series(LineSeries::new(line, style)).map_err(text)?
+                    };
+                    let (dashed, dots) = (s.dashed, s.dots);
+                    handle.label(&s.name).legend(move |(x, y)| {
+                        let ends = if dots { vec![(x + 7, y), (x + 11, y)] } else { vec![(x, y), (x + 18, y)] };
+                        let ends = if dashed { vec![(x, y), (x + 7, y)] } else { ends };
+                        PathElement::new(ends, c.stroke_width(if dots { 5 } else { 2 }))
+                    });
+                }
+                if series.len() > 1 {
+                    chart
+                        .configure_series_labels()
+                        .position(SeriesLabelPosition::UpperRight)
+                        .label_font(FONT)
+                        .background_style(TRANSPARENT)
+                        .draw()
+                        .map_err(text)?;
+                }
+            }};
+        }
+        match (log_x, log_y) {
+            (false, false) => draw!(x, y),
+            (true, false) => draw!(x.log_scale(), y),
+            (false, true) => draw!(x, y.log_scale()),
+            (true, true) => draw!(x.log_scale(), y.log_scale()),
+        }
+        Ok(())
+    }
+
+    fn draw_bars(&self, root: &Area<'_>, bars: &[(String, f64, f64, usize)]) -> Result<()> {
+        let mut x = range(bars.iter().flat_map(|b| [b.1 - b.2, b.1 + b.2, 0.0]), false, 0.05)?;
+        if bars.iter().all(|b| b.1 - b.2 >= 0.0) {
+            x.start = 0.0;
+        }
+        let n = bars.len();
+        let mut chart = ChartBuilder::on(root);
+        chart.margin(12).margin_right(20).x_label_area_size(48).y_label_area_size(210);
+        let mut chart = chart.build_cartesian_2d(x, -0.5..n as f64 - 0.5).map_err(text)?;
+        let label = |v: &f64| {
+            let i = v.round();
+            let on = (v - i).abs() < 0.01 && i >= 0.0 && (i as usize) < n;
+            if on { bars[n - 1 - i as usize].0.clone() } else { String::new() }
+        };
+        chart
+            .configure_mesh()
+            .disable_y_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(BLACK.mix(0.12))
+            .label_style(FONT)
+            .axis_desc_style(FONT)
+            .x_desc(&self.x)
+            .y_labels(n.max(2) * 2)
+            .y_label_formatter(&label)
+            .x_label_formatter(&|v| tick(*v))
+            .draw()
+            .map_err(text)?;
+        for (i, (_, value, half, c)) in bars.iter().enumerate() {
+            let at = (n - 1 - i) as f64;
+            chart.draw_series([Rectangle::new([(0.0, at - 0.32), (*value, at + 0.32)], colour(*c).filled())]).map_err(text)?;
+            if *half > 0.0 {
+                let bar = ErrorBar::new_horizontal(at, value - half, *value, value + half, BLACK.stroke_width(2), 8);
+                chart.draw_series([bar]).map_err(text)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+fn text(e: impl std::fmt::Display) -> anyhow::Error {
+    anyhow!("{e}")
+}
+
+fn tick(v: f64) -> String {
+    match v.abs() {
+        0.0 => "0".into(),
+        a if !(1e-3..1e5).contains(&a) => format!("{v:.0e}"),
+        _ => format!("{v:.4}").trim_end_matches('0').trim_end_matches('.').to_owned(),
+    }
+}
+
+fn range(values: impl Iterator<Item = f64>, log: bool, margin: f64) -> Result<std::ops::Range<f64>> {
+    let known = values.filter(|v| v.is_finite() && (!log || *v > 0.0));
+    let (low, high) = known.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+    if low > high {
+        return Err(anyhow!("nothing to draw"));
+    }
+    if log {
+        let pad = (high / low).powf(margin).max(1.05);
+        return Ok(low / pad..high * pad);
+    }
+    let pad = if high > low { (high - low) * margin } else { low.abs().max(1.0) * 0.1 };
+    Ok(low - pad..high + pad)
+}
+
+fn draw_heat(root: &Area<'_>, panels: &[(String, usize, usize, Vec<f64>)], low: f64, high: f64) -> Result<()> {
+    if panels.is_empty() {
+        return Err(anyhow!("nothing to draw"));
+    }
+    for (area, (title, rows, columns, values)) in root.split_evenly((1, panels.len())).iter().zip(panels) {
+        let area = area.margin(4, 8, 8, 8);
+        let area = area.titled(title, FONT).map_err(text)?;
+        let (w, h) = area.dim_in_pixel();
+        let side = (w as usize / columns).min(h as usize / rows).max(1) as i32;
+        for r in 0..*rows {
+            for c in 0..*columns {
+                let t = ((values[r * columns + c] - low) / (high - low)).clamp(0.0, 1.0);
+                let at = (c as i32 * side, r as i32 * side);
+                let cell = Rectangle::new([at, (at.0 + side, at.1 + side)], diverging(t).filled());
+                area.draw(&cell).map_err(text)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Orange below the middle, grey-white at it, blue above.
+fn diverging(t: f64) -> RGBColor {
+    let (end, amount) = if t < 0.5 { (RGBColor(213, 94, 0), 1.0 - 2.0 * t) } else { (RGBColor(0, 84, 148), 2.0 * t - 1.0) };
+    let mix = |a: u8, b: u8| (f64::from(a) + (f64::from(b) - f64::from(a)) * amount).round() as u8;
+    RGBColor(mix(245, end.0), mix(245, end.1), mix(245, end.2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn svgs_have_their_labels_and_take_the_pages_ink() {
+        let s = Series::with_intervals("full", 0, vec![(1.0, 2.0, 0.1), (10.0, 3.0, 0.2), (100.0, f64::NAN, 0.0)]);
+        let svg = Plot::lines("p", "c", "batch size", "accuracy (%)", vec![s.clone(), s.dashed()]).log(true, false).svg().unwrap();
+        assert!(svg.contains("accuracy (%)") && svg.contains("batch size") && svg.contains("full"));
+        assert!(svg.contains("currentColor") && !svg.contains("#000000"));
+        let svg = Plot::bars("b", "c", "accuracy (%)", vec![("full".into(), 42.0, 1.0, 0), ("random".into(), 30.0, 0.0, 1)]).svg();
+        assert!(svg.unwrap().contains("random"));
+        assert!(Plot::lines("p", "c", "x", "y", vec![]).svg().is_err());
+    }
+
+    #[test]
+    fn ticks_are_short() {
+        assert_eq!([tick(0.0), tick(0.5), tick(1e-6), tick(250.0)], ["0", "0.5", "1e-6", "250"]);
+    }
+}

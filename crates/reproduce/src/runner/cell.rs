@@ -1,0 +1,125 @@
+//! Finished cells on disk: one file each, written atomically, checked when read.
+
+use crate::experiment::{Cell, Plan};
+use anyhow::{Context as _, Result, bail};
+use autodidact_core::train::write_atomically;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// One value of a metric.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetricPoint {
+    /// Step at which it was measured (0 where there is no time axis).
+    pub step: u64,
+    /// Name.
+    pub metric: String,
+    /// Value; JSON has no NaN, so an absent value reads as NaN.
+    #[serde(deserialize_with = "nan_if_null")]
+    pub value: f64,
+}
+
+fn nan_if_null<'de, D: serde::Deserializer<'de>>(d: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(d)?.unwrap_or(f64::NAN))
+}
+
+/// What a finished cell leaves behind.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CellRecord {
+    /// Metrics in the order of logging.
+    pub metrics: Vec<MetricPoint>,
+    /// Larger results for plots (a matrix, a spectrum).
+    pub arrays: BTreeMap<String, Vec<f64>>,
+    /// Wall time in seconds.
+    pub wall_seconds: f64,
+    /// Peak memory of the process in MB when the cell ended.
+    pub peak_memory_mb: f64,
+    /// Shared parts that it used, with their content's name in the cache.
+    pub shared: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope {
+    key: Value,
+    sha256: String,
+    record: Value,
+}
+
+/// A cell's place on disk.
+#[derive(Debug, Clone)]
+pub struct CellFile {
+    key: Value,
+    /// The finished cell.
+    pub path: PathBuf,
+}
+
+/// Hexadecimal SHA-256.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+impl CellFile {
+    /// The place of a cell below `folder`. Its name has a digest of everything that decides the cell's numbers.
+    pub fn new(folder: &Path, slug: &str, version: u32, plan: &Plan, cell: &Cell) -> Self {
+        let key = json!({
+            "paper": slug,
+            "code": version,
+            "arm": cell.arm,
+            "seed": cell.seed,
+            "scale": plan.scale,
+            "dataset": plan.dataset,
+            "config": plan.config,
+            "device": if plan.device.is_cuda() { "cuda" } else { "cpu" },
+            "threads": plan.threads,
+        });
+        let digest = &sha256(key.to_string().as_bytes())[..12];
+        let arm: String = cell.arm.chars().map(|c| if c.is_ascii_alphanumeric() || "-=.".contains(c) { c } else { '_' }).collect();
+        let path = folder.join("cells").join(format!("{arm}-s{}-{digest}.json", cell.seed));
+        Self { key, path }
+    }
+
+    /// Where a long cell may keep its checkpoint.
+    pub fn checkpoint(&self) -> PathBuf {
+        self.path.with_extension("safetensors")
+    }
+
+    /// Lock that a process holds while it works on the cell.
+    pub fn lock(&self) -> PathBuf {
+        self.path.with_extension("lock")
+    }
+
+    /// The finished cell: `None` if there is none.
+    ///
+    /// # Errors
+    /// A file that is damaged, or another cell's.
+    pub fn read(&self) -> Result<Option<CellRecord>> {
+        let text = match std::fs::read(&self.path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.with_context(|| self.path.display().to_string())?,
+        };
+        let envelope: Envelope = serde_json::from_slice(&text).context("it is no finished cell")?;
+        if envelope.sha256 != sha256(envelope.record.to_string().as_bytes()) {
+            bail!("its content does not match its checksum");
+        }
+        if envelope.key != self.key {
+            bail!("it belongs to another cell");
+        }
+        Ok(Some(serde_json::from_value(envelope.record)?))
+    }
+
+    /// Writes the finished cell; at any moment there is the whole file or none.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write(&self, record: &CellRecord) -> Result<()> {
+        let record = serde_json::to_value(record)?;
+        let sha256 = sha256(record.to_string().as_bytes());
+        let envelope = Envelope { key: self.key.clone(), sha256, record };
+        write_atomically(&self.path, &serde_json::to_vec(&envelope)?)?;
+        // The cell is finished: its checkpoint is of no more use.
+        let _ = std::fs::remove_file(self.checkpoint());
+        Ok(())
+    }
+}

@@ -1,0 +1,86 @@
+//! What a running cell sees of the world.
+
+use super::cell::{CellRecord, MetricPoint, sha256};
+use super::progress::CellBar;
+use crate::experiment::{Cell, Plan};
+use anyhow::Result;
+use autodidact_core::seed;
+use autodidact_core::train::write_atomically;
+use serde::{Serialize, de::DeserializeOwned};
+use std::path::{Path, PathBuf};
+
+/// A running cell's plan, seeds, log, progress bar and cache.
+pub struct Context<'a> {
+    /// What is being run.
+    pub plan: &'a Plan,
+    slug: &'static str,
+    cell: &'a Cell,
+    record: CellRecord,
+    bar: CellBar,
+    checkpoint: PathBuf,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(plan: &'a Plan, slug: &'static str, cell: &'a Cell, bar: CellBar, checkpoint: PathBuf) -> Self {
+        Self { plan, slug, cell, record: CellRecord::default(), bar, checkpoint }
+    }
+
+    pub(super) fn finish(self) -> CellRecord {
+        self.record
+    }
+
+    /// Seed of a random stream that all arms of one seed share: initialisation, data order, splits.
+    pub fn seed(&self, purpose: &str) -> u64 {
+        seed::derive(self.cell.seed, &[self.slug, purpose])
+    }
+
+    /// Seed of a random stream of this arm alone.
+    pub fn arm_seed(&self, purpose: &str) -> u64 {
+        seed::derive(self.cell.seed, &[self.slug, purpose, &self.cell.arm])
+    }
+
+    /// Logs a metric at a step.
+    pub fn metric(&mut self, step: usize, metric: &str, value: f64) {
+        self.record.metrics.push(MetricPoint { step: step as u64, metric: metric.to_owned(), value });
+    }
+
+    /// Saves an array for plots.
+    pub fn array(&mut self, name: &str, values: Vec<f64>) {
+        self.record.arrays.insert(name.to_owned(), values);
+    }
+
+    /// Moves the cell's progress bar: `done` of `total`, with the loss if there is one.
+    pub fn progress(&self, done: usize, total: usize, loss: Option<f64>) {
+        self.bar.update(done as u64, total as u64, loss);
+    }
+
+    /// Where this cell may keep a checkpoint; removed when the cell is finished.
+    pub fn checkpoint(&self) -> &Path {
+        &self.checkpoint
+    }
+
+    /// Something expensive that several cells need (a tuned learning rate, a pre-trained network's numbers): computed once
+    /// per machine, kept in a cache under the digest of `key`, which must hold everything that decides it.
+    ///
+    /// # Errors
+    /// Those of `make`. A cache that cannot be written is no error: the value is there.
+    pub fn shared<T: Serialize + DeserializeOwned>(
+        &mut self,
+        name: &str,
+        key: &impl Serialize,
+        make: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let key = serde_json::json!({ "paper": self.slug, "name": name, "key": serde_json::to_value(key)? });
+        let digest = sha256(key.to_string().as_bytes())[..16].to_owned();
+        let path = self.plan.cache.join("shared").join(format!("{digest}.json"));
+        self.record.shared.insert(name.to_owned(), digest);
+        if let Some(value) = std::fs::read(&path).ok().and_then(|b| serde_json::from_slice(&b).ok()) {
+            return Ok(value);
+        }
+        let value = make(self)?;
+        if let Err(e) = write_atomically(&path, &serde_json::to_vec(&value)?) {
+            self.bar.warn(&format!("{name} is not cached: {e}"));
+        }
+        Ok(value)
+    }
+}
