@@ -82,7 +82,7 @@ pub fn summary(counts: &BTreeMap<String, usize>) -> String {
 /// The table that `reproduce --list` prints.
 pub fn list(workspace: &Path) -> String {
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
+    table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["paper", "area", "claims (last recorded result)", "title"]);
     for p in PAPERS {
         let verdict = verdicts(workspace, p.slug).map_or_else(|why| why, |counts| summary(&counts));

@@ -1,1 +1,26 @@
-//! x
+//! One experiment per paper, the runner that does their cells, and the report.
+//!
+//! An [`Experiment`](experiment::Experiment) declares the paper, its claims with criteria fixed beforehand, and its cells;
+//! it reads top to bottom in one file. Everything around the cells (scales, seeds, resume, shards, progress, records,
+//! verdicts, plots, the report) is the [`runner`]'s.
+
+pub mod catalog;
+pub mod cli;
+pub mod experiment;
+pub mod plot;
+pub mod record;
+pub mod report;
+pub mod results;
+pub mod runner;
+pub mod verdict;
+
+mod distill;
+mod scaling;
+mod ssl;
+
+use experiment::Experiment;
+
+/// All experiments, in the order of the catalogue.
+pub fn experiments() -> Vec<&'static dyn Experiment> {
+    vec![&ssl::BarlowTwins, &distill::TeacherGuidance, &scaling::LrAnnealingLaw]
+}

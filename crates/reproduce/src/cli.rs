@@ -1,0 +1,365 @@
+//! The command line of `reproduce`.
+
+use crate::catalog::{self, PAPERS, Paper, RESULTS, summary};
+use crate::experiment::{Experiment, Plan, Scale};
+use crate::record::{self, RunRecord};
+use crate::runner::{self, Outcome, RunOptions, default_out};
+use crate::{experiments, report};
+use anyhow::{Context as _, Result, bail};
+use autodidact_core::device::DeviceChoice;
+use clap::{Args, Parser, Subcommand};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// Reproduce papers on learning with little or no supervision: run their experiments, judge their claims.
+///
+/// Without options a paper runs at scale `small` (minutes on two cores) on data that needs no download. A run that is
+/// stopped continues where it was.
+#[derive(Debug, Parser)]
+#[command(name = "reproduce", version, bin_name = "cargo xtask reproduce", args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make the site and the README's table from the recorded results.
+    Report(ReportArgs),
+}
+
+#[derive(Debug, Args)]
+struct ReportArgs {
+    /// Only check that the README's table equals the recorded results.
+    #[arg(long)]
+    check: bool,
+    /// Folder of the site.
+    #[arg(long, default_value = "site")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Papers to run, by name (see --list).
+    #[arg(value_name = "PAPER")]
+    papers: Vec<String>,
+    /// Run all papers.
+    #[arg(long, conflicts_with = "papers")]
+    all: bool,
+    /// List the papers with their areas and last verdicts.
+    #[arg(long)]
+    list: bool,
+    /// smoke: seconds, proves that it runs; small: minutes on two cores; full: hours on a GPU.
+    #[arg(long, value_enum, default_value_t = Scale::Small)]
+    scale: Scale,
+    /// Number of repetitions.
+    #[arg(long, value_name = "N")]
+    seeds: Option<usize>,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+    /// Folder with data sets in their publishers' formats.
+    #[arg(long, value_name = "DIR", env = "AUTODIDACT_DATA")]
+    data: Option<PathBuf>,
+    /// Data set to use instead of the paper's default here.
+    #[arg(long, value_name = "NAME")]
+    dataset: Option<String>,
+    /// Never download: a data set that is not in the data folder is an error.
+    #[arg(long)]
+    offline: bool,
+    /// Threads of libtorch; numbers depend on it [default: the number of cores].
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Folder of the run [default: runs/<paper>/<scale>-<dataset> in the workspace].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Run only these arms.
+    #[arg(long = "arm", value_name = "ARM")]
+    arms: Vec<String>,
+    /// Change a hyper-parameter, as KEY=VALUE (JSON value).
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Run only cells I of every N (I from 0); shards on a shared folder make one result.
+    #[arg(long, value_name = "I/N", value_parser = parse_shard)]
+    shard: Option<(usize, usize)>,
+    /// Continue from finished cells (the default).
+    #[arg(long, conflicts_with = "fresh")]
+    resume: bool,
+    /// Forget finished cells and start over.
+    #[arg(long)]
+    fresh: bool,
+    /// Copy the finished record to the recorded results.
+    #[arg(long)]
+    record: bool,
+    /// No progress.
+    #[arg(long)]
+    quiet: bool,
+}
+
+fn parse_shard(s: &str) -> Result<(usize, usize), String> {
+    let parts = s.split_once('/').and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?)));
+    parts.filter(|(i, n)| i < n).ok_or_else(|| "expected I/N with I below N, such as 0/4".into())
+}
+
+/// Parses the process's arguments and does what they say.
+///
+/// # Errors
+/// Anything that goes wrong, with what to do about it.
+pub fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let workspace = workspace();
+    match cli.command {
+        Some(Command::Report(args)) => make_report(&workspace, &args),
+        None if cli.run.list => {
+            println!("{}", catalog::list(&workspace));
+            Ok(())
+        }
+        None => run(&workspace, &cli.run),
+    }
+}
+
+/// The workspace around the current folder; elsewhere, the current folder itself.
+fn workspace() -> PathBuf {
+    let here = std::env::current_dir().unwrap_or_else(|_| ".".into());
+    here.ancestors().find(|p| p.join(RESULTS).parent().is_some_and(Path::is_dir)).unwrap_or(&here).to_owned()
+}
+
+fn make_report(workspace: &Path, args: &ReportArgs) -> Result<()> {
+    let (readme, results) = (workspace.join("README.md"), workspace.join(RESULTS));
+    if args.check {
+        report::check_readme(&readme, &results)?;
+        println!("the README's table equals the recorded results");
+        return Ok(());
+    }
+    let pages = report::site(&results, &args.out)?;
+    report::update_readme(&readme, &results)?;
+    println!("{pages} recorded results; open {}", args.out.join("index.html").display());
+    Ok(())
+}
+
+/// Finds a name, or says which one is meant.
+fn find<'a, T>(what: &str, name: &str, all: impl IntoIterator<Item = (&'a str, T)>) -> Result<T> {
+    let mut names = vec![];
+    for (n, value) in all {
+        if n == name {
+            return Ok(value);
+        }
+        names.push(n);
+    }
+    let score = |n: &&str| strsim::jaro_winkler(n, name);
+    match names.iter().copied().max_by(|a, b| score(a).total_cmp(&score(b))).filter(|n| score(n) > 0.7) {
+        Some(n) => bail!("there is no {what} {name}; did you mean {n}?"),
+        None => bail!("there is no {what} {name}; there are: {}", names.join(", ")),
+    }
+}
+
+fn run(workspace: &Path, args: &RunArgs) -> Result<()> {
+    let experiments = experiments();
+    let by_name = || experiments.iter().map(|e| (e.paper().slug, *e));
+    let chosen: Vec<&dyn Experiment> = match (args.all, args.papers.is_empty()) {
+        (true, _) => experiments.clone(),
+        (false, true) => bail!("name a paper, or use --all; --list shows them"),
+        _ => args.papers.iter().map(|p| find("paper", p, by_name())).collect::<Result<_>>()?,
+    };
+    if chosen.len() > 1 && (args.dataset.is_some() || !args.set.is_empty() || !args.arms.is_empty()) {
+        bail!("--dataset, --set and --arm go with one paper");
+    }
+    let plans = chosen.iter().map(|e| plan(*e, args)).collect::<Result<Vec<_>>>()?;
+    let mut failed = vec![];
+    for (experiment, plan) in chosen.iter().zip(&plans) {
+        if let Err(e) = run_one(workspace, *experiment, plan, args) {
+            if chosen.len() == 1 {
+                return Err(e);
+            }
+            eprintln!("error: {}: {e:#}", experiment.paper().slug);
+            failed.push(experiment.paper().slug);
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
+}
+
+fn plan(experiment: &dyn Experiment, args: &RunArgs) -> Result<Plan> {
+    let datasets = experiment.datasets();
+    let dataset = match &args.dataset {
+        None => datasets[0],
+        Some(name) => find("data set", name, datasets.iter().map(|d| (*d, *d)))
+            .with_context(|| format!("{} runs on: {}", experiment.paper().slug, datasets.join(", ")))?,
+    };
+    let seeds = args.seeds.unwrap_or(experiment.seeds(args.scale));
+    if seeds == 0 {
+        bail!("--seeds must be at least 1");
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = args.threads.unwrap_or(cores);
+    if threads == 0 {
+        bail!("--threads must be at least 1");
+    }
+    let plan = Plan {
+        scale: args.scale,
+        seeds: (0..seeds as u64).collect(),
+        dataset: dataset.to_owned(),
+        data_dir: args.data.clone(),
+        download: !args.offline,
+        device: args.device.resolve()?,
+        threads,
+        config: configured(experiment.config(args.scale), &args.set)?,
+        cache: cache_folder(),
+    };
+    let cells = experiment.cells(&plan)?;
+    for arm in &args.arms {
+        let arms = cells.iter().flat_map(|c| [c.arm.as_str(), c.arm.split('/').next().unwrap_or("")]);
+        let mut arms: Vec<&str> = arms.collect();
+        arms.sort_unstable();
+        arms.dedup();
+        find("arm", arm, arms.into_iter().map(|a| (a, ())))?;
+    }
+    Ok(plan)
+}
+
+/// The defaults with `--set` applied; nested keys are written `outer.inner`.
+fn configured(mut config: Value, set: &[String]) -> Result<Value> {
+    for assignment in set {
+        let Some((key, value)) = assignment.split_once('=') else { bail!("--set expects KEY=VALUE, got {assignment}") };
+        let mut at = &mut config;
+        for part in key.split('.') {
+            let Some(object) = at.as_object_mut() else { bail!("--set {key}: there is nothing inside {part}") };
+            let names: Vec<String> = object.keys().cloned().collect();
+            find("hyper-parameter", part, names.iter().map(|n| (n.as_str(), ())))?;
+            at = object.get_mut(part).expect("it was just found");
+        }
+        let new: Value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+        if std::mem::discriminant(at) != std::mem::discriminant(&new) && !at.is_null() {
+            bail!("--set {key}: expected a value like {at}, got {value}");
+        }
+        *at = new;
+    }
+    Ok(config)
+}
+
+/// `$AUTODIDACT_CACHE`, else `autodidact` in the user's cache folder.
+fn cache_folder() -> PathBuf {
+    let env = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    env("AUTODIDACT_CACHE")
+        .or_else(|| env("XDG_CACHE_HOME").map(|p| p.join("autodidact")))
+        .or_else(|| env("HOME").map(|p| p.join(".cache/autodidact")))
+        .unwrap_or_else(|| std::env::temp_dir().join("autodidact"))
+}
+
+fn run_one(workspace: &Path, experiment: &dyn Experiment, plan: &Plan, args: &RunArgs) -> Result<()> {
+    tch::set_num_threads(plan.threads as i32);
+    let slug = experiment.paper().slug;
+    let out = match &args.out {
+        None => default_out(workspace, slug, plan),
+        Some(out) if args.all || args.papers.len() > 1 => out.join(slug),
+        Some(out) => out.clone(),
+    };
+    let options = RunOptions {
+        out: out.clone(),
+        fresh: args.fresh,
+        shard: args.shard,
+        arms: args.arms.clone(),
+        quiet: args.quiet,
+        command: command(slug, plan, args),
+    };
+    match runner::run(experiment, plan, &options)? {
+        Outcome::Incomplete { done, total } => {
+            println!("{slug}: {done} of {total} cells are finished in {}", out.display());
+            println!("run the other shards or arms, or the same command without --shard and --arm, to complete the result");
+        }
+        Outcome::Complete(record) => {
+            print_verdicts(experiment.paper(), &record);
+            println!("page: {}", out.join("index.html").display());
+            if args.record {
+                if !workspace.join(RESULTS).parent().is_some_and(Path::is_dir) {
+                    bail!("--record works inside the workspace only");
+                }
+                let to = workspace.join(RESULTS).join(slug);
+                record::publish(&out, &record, &to)?;
+                println!("recorded in {}; now run `cargo xtask report`", to.display());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The command that repeats a run, with what decides its numbers.
+fn command(slug: &str, plan: &Plan, args: &RunArgs) -> String {
+    let mut c = format!("cargo xtask reproduce {slug} --scale {} --dataset {}", plan.scale, plan.dataset);
+    if args.data.is_some() {
+        c += " --data DIR";
+    }
+    c += &format!(" --seeds {} --threads {}", plan.seeds.len(), plan.threads);
+    if plan.device.is_cuda() {
+        c += " --device cuda";
+    }
+    for s in &args.set {
+        c += &format!(" --set {s}");
+    }
+    c
+}
+
+fn print_verdicts(paper: &Paper, record: &RunRecord) {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
+    table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+    table.set_width(std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).unwrap_or(120));
+    table.set_header(["claim", "verdict", "measured (95 % interval)", "what was measured"]);
+    for c in &record.claims {
+        let interval = match (c.measured, c.ci_low, c.ci_high) {
+            (Some(m), Some(l), Some(h)) if l != h => {
+                format!("{} ({} to {})", report::figure(m), report::figure(l), report::figure(h))
+            }
+            (Some(m), ..) => report::figure(m),
+            _ => "–".into(),
+        };
+        table.add_row([&format!("{} {}", c.id, c.statement), &c.verdict.words(), &interval, &c.note]);
+    }
+    println!("\n{} ({}, {})\n{table}", paper.title, paper.authors, paper.year);
+    println!(
+        "{}: {}; scale {}, data {}, {} seeds, {:.0} s of computing",
+        paper.slug,
+        summary(&record.counts()),
+        record.scale,
+        record.dataset,
+        record.seeds.len(),
+        record.wall_seconds
+    );
+    if record.scale != Scale::Full && record.claims.iter().any(|c| c.verdict.key() == "not_judged") {
+        println!("Verdicts are judged at scale small and above, with three or more seeds.");
+    }
+    debug_assert!(PAPERS.iter().any(|p| p.slug == record.paper));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn unknown_names_get_a_suggestion_or_the_list() {
+        let all = || ["barlow-twins", "teacher-guidance"].map(|n| (n, ()));
+        assert!(find("paper", "barlow-twins", all()).is_ok());
+        let e = find("paper", "barlowtwin", all()).unwrap_err().to_string();
+        assert_eq!(e, "there is no paper barlowtwin; did you mean barlow-twins?");
+        let e = find("paper", "xyz", all()).unwrap_err().to_string();
+        assert!(e.ends_with("there are: barlow-twins, teacher-guidance"), "{e}");
+    }
+
+    #[test]
+    fn settings_change_known_keys_to_values_of_their_type() {
+        let config = json!({ "lr": 0.1, "main": { "steps": 10 } });
+        let set = |s: &str| configured(config.clone(), &[s.to_owned()]);
+        assert_eq!(set("main.steps=20").unwrap()["main"]["steps"], 20);
+        assert!(set("lrr=1").unwrap_err().to_string().contains("did you mean lr?"));
+        assert!(set("lr=fast").unwrap_err().to_string().contains("expected a value like 0.1"));
+        assert!(set("lr").unwrap_err().to_string().contains("KEY=VALUE"));
+    }
+
+    #[test]
+    fn shards_are_counted_from_zero() {
+        assert_eq!(parse_shard("1/4"), Ok((1, 4)));
+        assert!(parse_shard("4/4").is_err() && parse_shard("x").is_err());
+    }
+}

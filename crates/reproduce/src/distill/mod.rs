@@ -1,0 +1,5 @@
+//! Experiments of `autodidact-distill`.
+
+mod teacher_guidance;
+
+pub use teacher_guidance::TeacherGuidance;

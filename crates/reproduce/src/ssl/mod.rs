@@ -1,0 +1,5 @@
+//! Experiments of `autodidact-ssl`.
+
+mod barlow_twins;
+
+pub use barlow_twins::BarlowTwins;
