@@ -17,7 +17,7 @@ use crate::workspace::{self, Workspace};
 const PEER_PYTHON: &str = "AUTODIDACT_PEER_PYTHON";
 
 /// Bytes that must be free to make the environment: PyTorch with its NVIDIA libraries, packed and unpacked.
-const NEEDED: u64 = 12_000_000_000;
+const NEEDED: u64 = 9_000_000_000;
 
 /// Which benchmarks run.
 #[derive(clap::Args)]

@@ -14,6 +14,10 @@ use crate::workspace::{self, Workspace};
 
 /// Sets up, builds, and replaces this process by `reproduce ARGS` or `reproduce report ARGS`.
 pub fn run(workspace: &Workspace, command: &str, args: Vec<OsString>) -> Result<ExitCode> {
+    if command == "reproduce" && args == ["--list"] {
+        println!("{}", crate::catalog::list(workspace.root()));
+        return Ok(ExitCode::SUCCESS);
+    }
     let asks_for_help = args.iter().any(|arg| arg == "--help" || arg == "-h");
     if (asks_for_help || (args.is_empty() && command == "reproduce")) && !built_before(workspace)? {
         // Building takes minutes and a download: too much for a look at the help.

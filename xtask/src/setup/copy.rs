@@ -36,7 +36,7 @@ impl Build {
     fn needs(self) -> u64 {
         match self {
             Self::Cpu => 2_000_000_000,
-            Self::Cuda => 12_000_000_000,
+            Self::Cuda => 8_000_000_000,
         }
     }
 }
@@ -44,8 +44,8 @@ impl Build {
 /// Any wheel of the release has the same headers and libraries, whatever Python is the active one.
 const PYTHON_VERSION: &str = "3.12";
 
-/// The platform tags that NVIDIA and PyTorch publish their Linux wheels under, less the machine's name.
-const PLATFORMS: [&str; 5] = ["manylinux_2_28", "manylinux_2_27", "manylinux_2_25", "manylinux_2_17", "manylinux2014"];
+/// The C libraries (glibc 2.x) that PyTorch, NVIDIA and Triton publish their Linux wheels for.
+const GLIBC: std::ops::RangeInclusive<u32> = 17..=28;
 
 /// NVIDIA libraries that `libtorch_cpu` of the published wheels needs even where there is no GPU, and their packages.
 const NVIDIA: [(&str, &str); 2] =
@@ -131,7 +131,8 @@ fn is_full(error: &anyhow::Error) -> bool {
 /// pip's options that name the wheels of this kind of machine, so that any Python fetches the same ones.
 fn platform_options() -> Vec<String> {
     let mut options = vec!["--only-binary=:all:".to_owned(), "--python-version".to_owned(), PYTHON_VERSION.to_owned()];
-    for platform in PLATFORMS {
+    let platforms = GLIBC.rev().map(|minor| format!("manylinux_2_{minor}")).chain(["manylinux2014".to_owned()]);
+    for platform in platforms {
         options.extend(["--platform".to_owned(), format!("{platform}_{ARCH}")]);
     }
     options
