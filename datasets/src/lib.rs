@@ -1,5 +1,46 @@
-//! Data.
+//! Data for autodidact: loaders of published formats, generators, augmentations, batches.
+//!
+//! - [`load_images`] and [`load_text`] load a data set by name, [`fetch`] downloads published ones;
+//! - [`image`]: labelled images and their formats (CIFAR, IDX, folders), the shipped digits, procedural shapes;
+//! - [`augment`]: batched augmentations, every image with its own parameters;
+//! - [`batch`]: shuffled epochs as a function of the step, and batches built ahead of the training thread;
+//! - [`text`], [`tabular`], [`audio`], [`array`](mod@array): other formats;
+//! - [`synthetic`]: a language of known entropy, and arithmetic that can be checked.
+//!
+//! Errors of loaders name the file, what was expected there and what was found.
+//!
+//! ```
+//! use autodidact_core::seed::rng;
+//! use autodidact_datasets::{augment::barlow_twins_small_digits, batch::{Batches, Prefetch}, load_images};
+//!
+//! let (train, test) = load_images("digits", None, false)?;
+//! assert_eq!((train.len(), test.len()), (1000, 797));
+//!
+//! // Two views of every batch, prepared on another thread; step 7 is always the same.
+//! let batches = Batches::new(train, 128, 0)?;
+//! let views = Prefetch::new(7..10, 2, move |step| {
+//!     let images = batches.get(step)?.images;
+//!     let mut rng = rng(0, &["views", &step.to_string()]);
+//!     let augment = barlow_twins_small_digits();
+//!     Ok((augment.apply(&images, &mut rng)?, augment.apply(&images, &mut rng)?))
+//! });
+//! for views in views {
+//!     let (a, b) = views?;
+//!     assert_eq!((a.size(), b.size()), (vec![128, 1, 8, 8], vec![128, 1, 8, 8]));
+//! }
+//! # Ok::<(), autodidact_core::Error>(())
+//! ```
+
+pub mod array;
+pub mod audio;
 pub mod augment;
 pub mod batch;
+pub mod fetch;
 mod files;
 pub mod image;
+mod names;
+pub mod synthetic;
+pub mod tabular;
+pub mod text;
+
+pub use names::{IMAGE_SETS, TEXTS, default_data_dir, find, load_images, load_text};
