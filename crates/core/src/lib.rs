@@ -13,6 +13,7 @@ pub mod schedule;
 pub mod seed;
 mod shim;
 pub mod stats;
+pub mod testing;
 pub mod text;
 pub mod train;
 

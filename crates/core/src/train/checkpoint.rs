@@ -67,6 +67,11 @@ impl Checkpoint {
         self.tensors.iter().filter_map(named).collect()
     }
 
+    /// All tensors under their full names.
+    pub fn all(&self) -> BTreeMap<String, Tensor> {
+        self.tensors.iter().map(|(name, t)| (name.clone(), t.shallow_clone())).collect()
+    }
+
     /// Sets a value.
     ///
     /// # Errors

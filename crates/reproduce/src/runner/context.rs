@@ -29,6 +29,11 @@ impl<'a> Context<'a> {
         self.record
     }
 
+    /// The cell's repetition.
+    pub fn cell_seed(&self) -> u64 {
+        self.cell.seed
+    }
+
     /// Seed of a random stream that all arms of one seed share: initialisation, data order, splits.
     pub fn seed(&self, purpose: &str) -> u64 {
         seed::derive(self.cell.seed, &[self.slug, purpose])

@@ -1,0 +1,52 @@
+//! Contrastive losses: SimCLR's NT-Xent (Chen, Kornblith, Norouzi and Hinton, 2020; arXiv 2002.05709) and InfoNCE (van den
+//! Oord, Li and Vinyals, 2018; arXiv 1807.03748).
+//!
+//! For `2N` rows (two views each), `L = mean_i -log( exp(s_i,pos(i)/tau) / sum_{k != i} exp(s_ik/tau) )` with cosine
+//! similarities `s`.
+//!
+//! ```
+//! use autodidact_ssl::contrastive::nt_xent;
+//! use tch::Tensor;
+//! // Orthogonal pairs of identical views: each row has its positive at similarity 1 and two negatives at 0.
+//! let z = Tensor::from_slice2(&[[1f32, 0.], [0., 3.]]);
+//! let loss = nt_xent(&z, &z, 1.0).unwrap().double_value(&[]);
+//! assert!((loss - (1.0 + 2.0 * (-1f64).exp()).ln()).abs() < 1e-6);
+//! ```
+
+use crate::check_pair;
+use autodidact_core::Result;
+use autodidact_core::error::check_range;
+use tch::{Kind, Reduction, Tensor};
+
+fn unit(z: &Tensor) -> Tensor {
+    let z = z.to_kind(Kind::Float);
+    let length = z.norm_scalaropt_dim(2.0, [1i64].as_slice(), true).clamp_min(1e-12);
+    z / length
+}
+
+/// NT-Xent of two views `[N, D]`, temperature `tau` (SimCLR: 0.5 for CIFAR, 0.1 for ImageNet): a scalar, the mean over the
+/// `2N` rows, gradients to both views.
+///
+/// # Errors
+/// Shapes that differ, fewer than two rows, a temperature not above 0.
+pub fn nt_xent(za: &Tensor, zb: &Tensor, tau: f64) -> Result<Tensor> {
+    let (n, _) = check_pair(za, zb)?;
+    check_range("tau", tau, f64::MIN_POSITIVE..)?;
+    let z = unit(&Tensor::cat(&[za, zb], 0));
+    let own = Tensor::eye(2 * n, (Kind::Bool, z.device()));
+    let logits = (z.matmul(&z.tr()) / tau).masked_fill(&own, f64::NEG_INFINITY);
+    let positive = Tensor::arange(2 * n, (Kind::Int64, z.device())).roll([n].as_slice(), [0i64].as_slice());
+    Ok(logits.cross_entropy_loss::<Tensor>(&positive, None, Reduction::Mean, -100, 0.0))
+}
+
+/// InfoNCE of queries and keys `[N, D]` with the other keys of the batch as negatives: a scalar, the mean over queries.
+/// Gradients go to both; detach the keys where a method wants that.
+///
+/// # Errors
+/// Shapes that differ, fewer than two rows, a temperature not above 0.
+pub fn info_nce(queries: &Tensor, keys: &Tensor, tau: f64) -> Result<Tensor> {
+    let (n, _) = check_pair(queries, keys)?;
+    check_range("tau", tau, f64::MIN_POSITIVE..)?;
+    let logits = unit(queries).matmul(&unit(keys).tr()) / tau;
+    Ok(logits.cross_entropy_for_logits(&Tensor::arange(n, (Kind::Int64, logits.device()))))
+}
