@@ -30,7 +30,9 @@ fn main() -> Result<()> {
 
 fn conv_net(p: &nn::Path) -> nn::SequentialT {
     let mut net = nn::seq_t();
-    for (i, (from, to, stride)) in [(3, 32, 1), (32, 64, 2), (64, 128, 2), (128, 128, 2)].into_iter().enumerate() {
+    for (i, (from, to, stride)) in
+        [(3, 24, 1), (24, 48, 2), (48, 96, 2), (96, 128, 2), (128, 128, 1)].into_iter().enumerate()
+    {
         let config = nn::ConvConfig { padding: 1, stride, bias: false, ..Default::default() };
         net = net
             .add(nn::conv2d(p / format!("conv{i}"), from, to, 3, config))
@@ -46,7 +48,7 @@ fn fit(net: impl Fn(&nn::Path) -> nn::SequentialT, train: &ImageSet, test: &Imag
     let vs = nn::VarStore::new(Device::Cpu);
     let net = net(&vs.root());
     let mut optimizer = nn::Adam::default().build(&vs, 2e-3)?;
-    let order = Order::new(train.len(), 128, 0)?;
+    let order = Order::new(train.len(), 64, 0)?;
     let flip = Pipeline(vec![Transform::HorizontalFlip { p: 0.5 }]);
     let steps = epochs * order.batches_per_epoch();
     for step in 0..steps {
@@ -54,6 +56,9 @@ fn fit(net: impl Fn(&nn::Path) -> nn::SequentialT, train: &ImageSet, test: &Imag
         let batch = train.select(&order.batch(step))?;
         let x = flip.apply(&batch.images, &mut rng(0, &["flip", &step.to_string()]))? - 0.5;
         optimizer.backward_step(&net.forward_t(&x, true).cross_entropy_for_logits(&batch.labels));
+        if (step + 1).is_multiple_of(order.batches_per_epoch()) {
+            println!("  epoch {}: {:.1} %", order.epoch_of(step) + 1, 100.0 * accuracy(&net, test));
+        }
     }
     Ok(tch::no_grad(|| net.forward_t(&(test.to_float() - 0.5), false).accuracy_for_logits(&test.labels))
         .double_value(&[]))

@@ -75,11 +75,11 @@ fn sha(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Fetches the body from a server of this behaviour: the result, the file, the ranges asked for and the progress reported.
-fn run(
-    answers: Vec<Answer>,
-    already: &[u8],
-) -> (autodidact_core::Result<()>, Option<Vec<u8>>, Vec<usize>, Vec<u64>, bool) {
+/// The result of a download, the file, the ranges asked for, the progress reported, and whether a partial file remains.
+type Outcome = (autodidact_core::Result<()>, Option<Vec<u8>>, Vec<usize>, Vec<u64>, bool);
+
+/// Fetches the body from a server of this behaviour, with a partial file there already.
+fn run(answers: Vec<Answer>, already: &[u8]) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
     let (target, part) = (folder.path().join("sub/file.bin"), folder.path().join("sub/file.bin.part"));
     if !already.is_empty() {

@@ -221,12 +221,12 @@ impl Taps {
         let scale = n as f32 / out as f32;
         let stretch = scale.max(1.0);
         let reach = filter.support() * stretch;
-        // Every window has the same number of taps, so that the inner loop has a fixed length; surplus weights are 0.
-        let count = n.min(2 * reach.ceil() as usize + 1);
+        // Every window has the same number of taps, so that the inner loop has a fixed length; at the edges some weights are 0.
+        let count = n.min((2.0 * reach).ceil() as usize);
         let mut taps = Self { count, first: Vec::with_capacity(out), weights: Vec::with_capacity(out * count) };
         for i in 0..out {
             let centre = (i as f32 + 0.5) * scale;
-            let first = ((centre - reach).max(0.0) as usize).min(n - count);
+            let first = ((centre - reach - 0.5).ceil().max(0.0) as usize).min(n - count);
             let start = taps.weights.len();
             taps.weights.extend((0..count).map(|k| weight(filter, ((first + k) as f32 + 0.5 - centre) / stretch)));
             let sum: f32 = taps.weights[start..].iter().sum();
@@ -241,9 +241,23 @@ impl Taps {
     }
 
     fn resample(&self, source: &[f32], target: &mut [f32]) {
-        for (i, t) in target.iter_mut().enumerate() {
-            let (first, weights) = self.of(i);
-            *t = source[first..].iter().zip(weights).map(|(v, w)| v * w).sum();
+        match self.count {
+            2 => self.resample_by::<2>(source, target),
+            4 => self.resample_by::<4>(source, target),
+            _ => {
+                for (i, t) in target.iter_mut().enumerate() {
+                    let (first, weights) = self.of(i);
+                    *t = source[first..].iter().zip(weights).map(|(v, w)| v * w).sum();
+                }
+            }
+        }
+    }
+
+    /// [`Self::resample`] with the number of taps (bilinear or bicubic magnification) known to the compiler.
+    fn resample_by<const K: usize>(&self, source: &[f32], target: &mut [f32]) {
+        let (weights, _) = self.weights.as_chunks::<K>();
+        for ((t, &first), weights) in target.iter_mut().zip(&self.first).zip(weights) {
+            *t = source[first..][..K].iter().zip(weights).map(|(v, w)| v * w).sum();
         }
     }
 }
