@@ -57,6 +57,13 @@ fn a_killed_download_is_started_over() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
+    // pip goes with it: what remains of the process, if anything, has no command line.
+    let pip = fs::read_to_string(machine.path("hangs")).unwrap();
+    let lives = || fs::read(format!("/proc/{}/cmdline", pip.trim())).is_ok_and(|line| !line.is_empty());
+    while lives() {
+        assert!(start.elapsed() < Duration::from_secs(30), "pip goes on without its set-up");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let left = || fs::read_dir(machine.path("cache")).unwrap().count();
     assert_eq!(left(), 2, "the lock, and the temporary folder");
     assert!(!machine.link().exists() && !machine.copy().exists());

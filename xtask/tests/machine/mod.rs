@@ -81,7 +81,7 @@ impl Machine {
             Python::Hanging => (
                 r#"{"version": "25.0", "folder": "/"}"#,
                 format!(
-                    "mkdir -p $6; echo half >$6/torch.whl; touch {}/hangs; exec sleep 60",
+                    "mkdir -p $6; echo half >$6/torch.whl; echo $$ >{0}/pid; mv {0}/pid {0}/hangs; exec sleep 60",
                     self.dir.path().display()
                 ),
             ),
