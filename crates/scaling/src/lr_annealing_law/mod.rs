@@ -18,10 +18,12 @@
 mod fit;
 mod multi_power;
 mod plan;
+mod published;
 
 pub use fit::{Curve, FitOptions, FitReport, fit, fit_lambda};
 pub use multi_power::{ChinchillaData, MultiPowerLaw};
 pub use plan::{compare_schedules, optimal_cooldown_ratio};
+pub use published::published_curves;
 
 use autodidact_core::error::check_range;
 use autodidact_core::schedule::Schedule;
