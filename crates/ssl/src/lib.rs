@@ -20,6 +20,11 @@ pub mod barlow_twins;
 pub mod contrastive;
 pub mod siamese;
 
+// The README's example compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
 use autodidact_core::error::check_matrix;
 use autodidact_core::{Error, Result};
 use tch::Tensor;
