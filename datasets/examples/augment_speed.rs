@@ -1,4 +1,5 @@
-//! Time of two Barlow Twins views of 512 colour images of 32x32, the figure that scripts/augment_peer.py measures for torchvision.
+//! Time of two Barlow Twins views of 512 colour images of 32x32, the figure that scripts/augment_peer.py measures for
+//! torchvision.
 //!
 //! `cargo run --release -p autodidact-datasets --example augment_speed`
 

@@ -60,8 +60,11 @@ fn fit(net: impl Fn(&nn::Path) -> nn::SequentialT, train: &ImageSet, test: &Imag
             println!("  epoch {}: {:.1} %", order.epoch_of(step) + 1, 100.0 * accuracy(&net, test));
         }
     }
-    Ok(tch::no_grad(|| net.forward_t(&(test.to_float() - 0.5), false).accuracy_for_logits(&test.labels))
-        .double_value(&[]))
+    Ok(accuracy(&net, test))
+}
+
+fn accuracy(net: &nn::SequentialT, set: &ImageSet) -> f64 {
+    tch::no_grad(|| net.forward_t(&(set.to_float() - 0.5), false).accuracy_for_logits(&set.labels)).double_value(&[])
 }
 
 /// Rows are classes, columns the first ten images of each; every pixel three by three.

@@ -5,8 +5,8 @@ use autodidact_core::{Error, Result};
 use std::path::Path;
 use tch::{Kind, Tensor};
 
-/// Reads an array of `float32`, `float64`, `int32`, `int64` or `uint8`, little-endian and in C order, as a tensor of its shape and
-/// type. Other types and Fortran order are errors that name them.
+/// Reads an array of `float32`, `float64`, `int32`, `int64` or `uint8`, little-endian and in C order, as a tensor of
+/// its shape and type. Other types and Fortran order are errors that name them.
 pub fn read_npy(path: &Path) -> Result<Tensor> {
     let bytes = read(path, "a .npy file")?;
     let wrong = |expected: &str, found: String| Error::format(path, expected, found);

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use tch::Tensor;
 
-/// The order of the samples in endless, shuffled epochs. Batch `step` is a function of the seed and of `step` alone, so a
-/// resumed run goes on with the very batches it would have seen.
+/// The order of the samples in endless, shuffled epochs. Batch `step` is a function of the seed and of `step` alone, so
+/// a resumed run goes on with the very batches it would have seen.
 ///
 /// Every epoch holds each sample at most once; the samples that do not fill a last batch are left out of that epoch.
 ///
@@ -116,9 +116,9 @@ impl Batches {
 
 /// Batches (of any kind) built on a thread of their own ahead of the consumer, in the order of their steps.
 ///
-/// `build(step)` must depend on nothing but the step (draw its random numbers from a generator derived from it): then the
-/// batches are the same whatever the timing. An error is delivered at its step and ends the iteration; so does a panic, as
-/// [`Error::Failed`]. Dropping the iterator stops the thread once the batch in the making is done.
+/// `build(step)` must depend on nothing but the step (draw its random numbers from a generator derived from it): then
+/// the batches are the same whatever the timing. An error is delivered at its step and ends the iteration; so does a
+/// panic, as [`Error::Failed`]. Dropping the iterator stops the thread once the batch in the making is done.
 ///
 /// ```
 /// use autodidact_datasets::batch::Prefetch;

@@ -23,8 +23,9 @@ pub struct Remote {
 pub struct Source {
     /// Its name, see [`load_images`](crate::load_images) and [`load_text`](crate::load_text).
     pub name: &'static str,
-    /// The places below the data directory where it may lie in the publisher's format, each with a file below the place that is there
-    /// when the data set is (the one downloaded last; empty: the place itself). The first that exists counts.
+    /// The places below the data directory where it may lie in the publisher's format, each with a file below the place
+    /// that is there when the data set is (the one downloaded last; empty: the place itself). The first that exists
+    /// counts.
     pub places: &'static [(&'static str, &'static str)],
     /// The files to download.
     pub files: &'static [Remote],
@@ -125,9 +126,10 @@ const ATTEMPTS: u32 = 4;
 
 /// Downloads `url` to `target` unless it is there already.
 ///
-/// Bytes go to `target` with `.part` appended, which survives an interruption: the next attempt (here, or in a later run) asks the server for
-/// the rest only. The file is checked against `sha256`, written through to the disk and renamed, so `target` is never half a file. Content of
-/// another digest is removed and reported. Two processes may ask for one file at the same time: the second waits.
+/// Bytes go to `target` with `.part` appended, which survives an interruption: the next attempt (here, or in a later
+/// run) asks the server for the rest only. The file is checked against `sha256`, written through to the disk and
+/// renamed, so `target` is never half a file. Content of another digest is removed and reported. Two processes may ask
+/// for one file at the same time: the second waits.
 pub fn fetch(url: &str, target: &Path, sha256: &str, progress: Progress) -> Result<()> {
     if target.exists() {
         return Ok(());

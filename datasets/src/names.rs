@@ -23,8 +23,9 @@ pub const TEXTS: [&str; 2] = ["grammar", "tinyshakespeare"];
 /// | `cifar10` | up to 50,000 + 10,000 of `[3, 32, 32]` | `cifar-10-batches-bin/` or `cifar-10-binary.tar.gz` |
 /// | `cifar100` | 50,000 + 10,000 of `[3, 32, 32]` | `cifar-100-binary/` or `cifar-100-binary.tar.gz` |
 ///
-/// Files are looked for below `data_dir`, else below `$AUTODIDACT_DATA`, else in the user's cache folder. A set that is not there is
-/// downloaded to that place if `download` says so, else the error says what to do. Case, `-` and `_` in the name do not matter.
+/// Files are looked for below `data_dir`, else below `$AUTODIDACT_DATA`, else in the user's cache folder. A set that is
+/// not there is downloaded to that place if `download` says so, else the error says what to do. Case, `-` and `_` in
+/// the name do not matter.
 pub fn load_images(name: &str, data_dir: Option<&Path>, download: bool) -> Result<(ImageSet, ImageSet)> {
     let place = |source| find(source, data_dir, download, &mut |_, _| {});
     match canonical(name, &IMAGE_SETS)? {
@@ -36,7 +37,8 @@ pub fn load_images(name: &str, data_dir: Option<&Path>, download: bool) -> Resul
     }
 }
 
-/// Loads a text: `grammar` (1 MB from the default [`Grammar`], generated) or `tinyshakespeare` (1.1 MB, looked for as in [`load_images`]).
+/// Loads a text: `grammar` (1 MB from the default [`Grammar`], generated) or `tinyshakespeare` (1.1 MB, looked for as
+/// in [`load_images`]).
 pub fn load_text(name: &str, data_dir: Option<&Path>, download: bool) -> Result<String> {
     match canonical(name, &TEXTS)? {
         "grammar" => Grammar::default().text(1_000_000, 0),
@@ -44,8 +46,8 @@ pub fn load_text(name: &str, data_dir: Option<&Path>, download: bool) -> Result<
     }
 }
 
-/// Where the files of the data set `name` lie, below `data_dir` or its defaults (see [`load_images`]); they are downloaded first if they
-/// are missing and `download` says so, with calls of `progress`.
+/// Where the files of the data set `name` lie, below `data_dir` or its defaults (see [`load_images`]); they are
+/// downloaded first if they are missing and `download` says so, with calls of `progress`.
 pub fn find(name: &str, data_dir: Option<&Path>, download: bool, progress: fetch::Progress) -> Result<PathBuf> {
     let source = fetch::source(canonical(name, &fetch::SOURCES.map(|s| s.name))?)?;
     let folder = match data_dir {

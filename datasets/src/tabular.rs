@@ -55,8 +55,8 @@ pub fn read_csv(path: &Path, header: bool) -> Result<Table> {
     Ok(Table { columns: columns.collect(), path: path.to_owned() })
 }
 
-/// Reads an ARFF file (Weka's attribute-relation format; plain or gzip) with numeric and nominal attributes. A value that does not fit its
-/// attribute is an error naming line and attribute.
+/// Reads an ARFF file (Weka's attribute-relation format; plain or gzip) with numeric and nominal attributes. A value
+/// that does not fit its attribute is an error naming line and attribute.
 pub fn read_arff(path: &Path) -> Result<Table> {
     let text = files::read_text(path, "an ARFF file")?;
     let mut attributes: Vec<(String, Option<Vec<String>>)> = Vec::new();

@@ -1,5 +1,5 @@
-//! The loaders on real data in their publishers' formats: `$AUTODIDACT_DATA`, else `../shared/datasets` beside the workspace. A
-//! test skips, with a message, where its data set is absent.
+//! The loaders on real data in their publishers' formats: `$AUTODIDACT_DATA`, else `../shared/datasets` beside the
+//! workspace. A test skips, with a message, where its data set is absent.
 
 use autodidact_datasets::array::read_npy;
 use autodidact_datasets::audio::read_wav;

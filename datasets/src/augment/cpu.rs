@@ -221,7 +221,8 @@ impl Taps {
         let scale = n as f32 / out as f32;
         let stretch = scale.max(1.0);
         let reach = filter.support() * stretch;
-        // Every window has the same number of taps, so that the inner loop has a fixed length; at the edges some weights are 0.
+        // Every window has the same number of taps, so that the inner loop has a fixed length; at the edges some
+        // weights are 0.
         let count = n.min((2.0 * reach).ceil() as usize);
         let mut taps = Self { count, first: Vec::with_capacity(out), weights: Vec::with_capacity(out * count) };
         for i in 0..out {

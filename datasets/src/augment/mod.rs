@@ -4,10 +4,10 @@
 //! [`Transform`] draws the parameters of an `Op` from a generator, and a [`Pipeline`] is a list of transforms: the same
 //! generator state gives the same output. The [`recipes`](SimClr) build the pipelines of published methods.
 //!
-//! Images are `[N, C, H, W]`, either `Float` in `[0, 1]` or `Uint8` (then scaled by 1/255); the result is `Float`. On the CPU
-//! each image goes through the whole list while it is in the cache, images in parallel; on other devices each
-//! operation is a few tensor operations over the batch. Both give the same values up to rounding, and
-//! neither records gradients.
+//! Images are `[N, C, H, W]`, either `Float` in `[0, 1]` or `Uint8` (then scaled by 1/255); the result is `Float`. On
+//! the CPU each image goes through the whole list while it is in the cache, images in parallel; on other devices each
+//! operation is a few tensor operations over the batch. Both give the same values up to rounding, and neither records
+//! gradients.
 //!
 //! ```
 //! use autodidact_core::seed::rng;

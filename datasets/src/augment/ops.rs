@@ -20,8 +20,8 @@ pub struct Rect {
     pub width: usize,
 }
 
-/// Interpolation when an image is resized. Both are widened when they shrink an image (antialiasing), and leave out what
-/// lies beyond the edge, as PIL and torchvision with `antialias=True` do.
+/// Interpolation when an image is resized. Both are widened when they shrink an image (antialiasing), and leave out
+/// what lies beyond the edge, as PIL and torchvision with `antialias=True` do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filter {
     /// Triangle of half-width 1.
@@ -67,10 +67,11 @@ pub enum Point {
     Brightness,
     /// `clamp(f x + (1 - f) m)` with `m` the mean grey of the image; parameter: factor `f >= 0`.
     Contrast,
-    /// `clamp(f x + (1 - f) grey(x))`, `grey = 0.2989 R + 0.587 G + 0.114 B`; parameter: factor `f >= 0`; 0 gives a grey image.
-    /// One-channel images stay as they are.
+    /// `clamp(f x + (1 - f) grey(x))`, `grey = 0.2989 R + 0.587 G + 0.114 B`; parameter: factor `f >= 0`; 0 gives a
+    /// grey image. One-channel images stay as they are.
     Saturation,
-    /// Rotation of the hue in HSV space; parameter: turn in `[-0.5, 0.5]`, a fraction of the circle. One-channel images stay as they are.
+    /// Rotation of the hue in HSV space; parameter: turn in `[-0.5, 0.5]`, a fraction of the circle. One-channel images
+    /// stay as they are.
     Hue,
     /// `1 - x` where `x >= t`; parameter: threshold `t`.
     Solarize,
@@ -200,8 +201,8 @@ impl Op {
     }
 }
 
-/// Applies `ops` in order to `images` (`[N, C, H, W]`, `Float` or `Uint8`; see the module) and returns `Float [N, C, H', W']` on the
-/// same device. Parameters for another number of images, or outside their range, are errors.
+/// Applies `ops` in order to `images` (`[N, C, H, W]`, `Float` or `Uint8`; see the module) and returns `Float [N, C,
+/// H', W']` on the same device. Parameters for another number of images, or outside their range, are errors.
 ///
 /// ```
 /// use autodidact_datasets::augment::{Op, Point, run};
@@ -231,7 +232,8 @@ pub(super) fn batch_size(images: &Tensor) -> Result<(usize, [usize; 3])> {
     }
 }
 
-/// Seeds a noise stream: mixes the bits of a 32-bit number (a bijection in which every input bit moves half of the output's).
+/// Seeds a noise stream: mixes the bits of a 32-bit number (a bijection in which every input bit moves half of the
+/// output's).
 pub(super) fn mix(mut x: u32) -> u32 {
     for (shift, factor) in MIX {
         x = (x ^ (x >> shift)).wrapping_mul(factor);

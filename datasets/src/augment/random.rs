@@ -28,8 +28,8 @@ impl Default for RandomResizedCrop {
     }
 }
 
-/// Random changes of brightness, contrast, saturation (factors in `[max(0, 1 - s), 1 + s]`) and hue (turn in `[-s, s]`), each
-/// image with its own strengths. The order of the four is drawn once per batch.
+/// Random changes of brightness, contrast, saturation (factors in `[max(0, 1 - s), 1 + s]`) and hue (turn in `[-s,
+/// s]`), each image with its own strengths. The order of the four is drawn once per batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ColorJitter {
     /// Strength of brightness, at least 0.
@@ -128,8 +128,8 @@ pub enum Transform {
 pub struct Pipeline(pub Vec<Transform>);
 
 impl Pipeline {
-    /// Draws parameters for every image of a batch and applies them: `[N, C, H, W]` (`Float` in `[0, 1]`, or `Uint8`) to
-    /// `Float [N, C, H', W']`. One state of `rng` gives one result. Settings outside their range are errors.
+    /// Draws parameters for every image of a batch and applies them: `[N, C, H, W]` (`Float` in `[0, 1]`, or `Uint8`)
+    /// to `Float [N, C, H', W']`. One state of `rng` gives one result. Settings outside their range are errors.
     pub fn apply(&self, images: &Tensor, rng: &mut Rng) -> Result<Tensor> {
         let (n, size) = batch_size(images)?;
         run(images, &self.draw(n, size, rng)?)

@@ -12,8 +12,8 @@ fn normalize() -> Transform {
     Transform::Normalize { mean: IMAGENET_MEAN.into(), std: IMAGENET_STD.into() }
 }
 
-/// The augmentation of SimCLR (Chen et al. 2020, "A Simple Framework for Contrastive Learning of Visual Representations",
-/// appendix A); both views are drawn from it.
+/// The augmentation of SimCLR (Chen et al. 2020, "A Simple Framework for Contrastive Learning of Visual
+/// Representations", appendix A); both views are drawn from it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SimClr {
     /// Side of the result in pixels.
@@ -65,8 +65,8 @@ impl SimClr {
     }
 }
 
-/// The pair of augmentations of Barlow Twins (Zbontar et al. 2021, arXiv 2103.03230), taken from BYOL: they differ in blur
-/// and solarisation.
+/// The pair of augmentations of Barlow Twins (Zbontar et al. 2021, arXiv 2103.03230), taken from BYOL: they differ in
+/// blur and solarisation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BarlowTwins {
     /// Side of the result in pixels.
@@ -122,9 +122,9 @@ impl BarlowTwins {
     }
 }
 
-/// The augmentation of the small Barlow Twins reproduction on colour images of `size` pixels; both views are drawn from it: crop
-/// (scale 0.2 to 1), flip, with p 0.8 brightness by up to 50 %, contrast and saturation by up to 40 %, with p 0.8 a shift of each
-/// channel by up to 0.12 standard deviations (of 0.25), grey with p 0.2.
+/// The augmentation of the small Barlow Twins reproduction on colour images of `size` pixels; both views are drawn from
+/// it: crop (scale 0.2 to 1), flip, with p 0.8 brightness by up to 50 %, contrast and saturation by up to 40 %, with p
+/// 0.8 a shift of each channel by up to 0.12 standard deviations (of 0.25), grey with p 0.2.
 pub fn barlow_twins_small_color(size: usize) -> Pipeline {
     Pipeline(vec![
         Transform::RandomResizedCrop(RandomResizedCrop { size: (size, size), scale: (0.2, 1.0), ..Default::default() }),
@@ -135,9 +135,9 @@ pub fn barlow_twins_small_color(size: usize) -> Pipeline {
     ])
 }
 
-/// The augmentation of the small Barlow Twins reproduction on 8x8 digits; both views are drawn from it: rotation by up to 0.25
-/// rad, zoom 0.75 to 1.1, shift by up to a quarter of the half-width, gain 0.6 to 1.4, noise of standard deviation 0.1, and
-/// with p 0.5 a 3x3 square set to 0.
+/// The augmentation of the small Barlow Twins reproduction on 8x8 digits; both views are drawn from it: rotation by up
+/// to 0.25 rad, zoom 0.75 to 1.1, shift by up to a quarter of the half-width, gain 0.6 to 1.4, noise of standard
+/// deviation 0.1, and with p 0.5 a 3x3 square set to 0.
 pub fn barlow_twins_small_digits() -> Pipeline {
     Pipeline(vec![
         Transform::Affine(RandomAffine { rotation: 0.25, zoom: (0.75, 1.1), shift: 0.25 }),

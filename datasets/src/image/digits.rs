@@ -8,8 +8,8 @@ use tch::Tensor;
 // 1,797 records of 64 pixels (0 to 16) and a label, gzip; made by scripts/digits.py.
 static RECORDS: &[u8] = include_bytes!("../../data/digits.bin.gz");
 
-/// The UCI digits: 1,797 handwritten digits of 8x8 pixels by 13 people (Alpaydin and Kaynak 1998, "Optical Recognition of
-/// Handwritten Digits", test part, CC BY 4.0); `Uint8 [1797, 1, 8, 8]`, classes `"0"` to `"9"`.
+/// The UCI digits: 1,797 handwritten digits of 8x8 pixels by 13 people (Alpaydin and Kaynak 1998, "Optical Recognition
+/// of Handwritten Digits", test part, CC BY 4.0); `Uint8 [1797, 1, 8, 8]`, classes `"0"` to `"9"`.
 ///
 /// The original's 17 grey levels are spread over 0 to 255: level `v` becomes `round(v * 255 / 16)`.
 ///

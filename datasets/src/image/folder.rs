@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
-/// Reads `root/CLASS/*.{jpg,jpeg,png}`: classes and files in alphabetical order, every image converted to RGB, scaled so
-/// that it covers `size` x `size` pixels and cropped around its centre; `Uint8 [N, 3, size, size]`.
+/// Reads `root/CLASS/*.{jpg,jpeg,png}`: classes and files in alphabetical order, every image converted to RGB, scaled
+/// so that it covers `size` x `size` pixels and cropped around its centre; `Uint8 [N, 3, size, size]`.
 ///
 /// The first file that cannot be decoded, a missing folder, and a folder without images are errors.
 pub fn image_folder(root: &Path, size: u32) -> Result<ImageSet> {

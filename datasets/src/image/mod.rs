@@ -84,8 +84,8 @@ impl ImageSet {
         })
     }
 
-    /// A random order of all images in which every prefix is as class-balanced as the set allows: a round takes one image
-    /// of each class, in random order, until the classes run out.
+    /// A random order of all images in which every prefix is as class-balanced as the set allows: a round takes one
+    /// image of each class, in random order, until the classes run out.
     pub fn balanced_order(&self, seed: u64) -> Result<Vec<i64>> {
         let mut rng = rng(seed, &["balanced-order"]);
         let mut by_class = vec![Vec::new(); self.classes.len()];

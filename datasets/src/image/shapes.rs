@@ -28,8 +28,8 @@ pub const SHAPE_CLASSES: [&str; 10] = [
 /// Draws images `range` of the endless data set named by `seed`: `Uint8 [N, 3, 32, 32]`.
 ///
 /// Image `i` of a seed is the same whatever the range that contains it, and its class is `i % 10` (see
-/// [`SHAPE_CLASSES`]): five shapes (disc, square, triangle, cross, ring) times two textures (stripes, spots). A shape has
-/// two colours, arranged by the texture. These factors vary independently of the class, each drawn per image:
+/// [`SHAPE_CLASSES`]): five shapes (disc, square, triangle, cross, ring) times two textures (stripes, spots). A shape
+/// has two colours, arranged by the texture. These factors vary independently of the class, each drawn per image:
 ///
 /// | factor | distribution |
 /// |---|---|
@@ -39,7 +39,7 @@ pub const SHAPE_CLASSES: [&str; 10] = [
 /// | period of the texture | uniform in 4.5 to 6 pixels, any phase |
 /// | colours | three random RGB colours (background, two of the object) at least 0.5 apart |
 /// | lighting | gain 0.7 to 1.15 with a linear fall-off of up to 25 % in any direction |
-/// | background | two plane waves of any direction, period 8 to 30 pixels, amplitude up to 0.1 per channel; up to two blobs |
+/// | background | two plane waves of any direction, period 8 to 30 pixels, amplitude up to 0.1; up to two blobs |
 /// | noise | normal, standard deviation 0.01 to 0.05 |
 ///
 /// A linear classifier on the pixels stays below 60 % accuracy and a small ConvNet trained on 10,000 images passes 95 %

@@ -68,7 +68,8 @@ impl Arithmetic {
         Ok(Task { question: question + "=", answer })
     }
 
-    /// Whether `answer` (blanks around it aside) is the value of `question`. A question that is not an expression is an error.
+    /// Whether `answer` (blanks around it aside) is the value of `question`. A question that is not an expression is an
+    /// error.
     pub fn is_correct(&self, question: &str, answer: &str) -> Result<bool> {
         let value = evaluate(question.trim().trim_end_matches('='))?;
         Ok(answer.trim().parse() == Ok(value))

@@ -16,13 +16,14 @@ use std::collections::HashSet;
 /// PHRASE  -> Noun(n)  |  Adjective PHRASE(n)  |  Noun(n) " that " VP(n)
 /// ```
 ///
-/// Every level has something to learn: spelling (words are made of syllables; each class has words of one length), agreement
-/// of article, noun and verb in number (over any distance: relative clauses nest), speakers (the next one depends on the last,
-/// each prefers other nouns), and collocations (which verb or adjective follows which noun or verb is a habit of the language).
+/// Every level has something to learn: spelling (words are made of syllables; each class has words of one length),
+/// agreement of article, noun and verb in number (over any distance: relative clauses nest), speakers (the next one
+/// depends on the last, each prefers other nouns), and collocations (which verb or adjective follows which noun or verb
+/// is a habit of the language).
 ///
 /// Each choice of a word takes rank `r` with probability proportional to `r^-zipf` in an order of the class that the
-/// context (speaker or previous word) names. Words of different classes differ, so a text has one derivation only, and its
-/// entropy is that of the choices. [`Grammar::entropy`] gives it in closed form; `zipf` moves it: 0 makes words
+/// context (speaker or previous word) names. Words of different classes differ, so a text has one derivation only, and
+/// its entropy is that of the choices. [`Grammar::entropy`] gives it in closed form; `zipf` moves it: 0 makes words
 /// uniform, large values make them predictable.
 ///
 /// ```
@@ -44,7 +45,7 @@ pub struct Grammar {
     pub verbs: usize,
     /// Number of adjectives, 1 to 1,000.
     pub adjectives: usize,
-    /// Exponent of the word frequencies, at least 0.
+    /// Exponent of the word frequencies, 0 to 10.
     pub zipf: f64,
     /// Probability of a second clause in a line.
     pub second_clause: f64,
@@ -92,6 +93,7 @@ const SPEAKER: (usize, usize) = (0, 5);
 const NOUN: (usize, usize) = (1, 5);
 const VERB: (usize, usize) = (2, 4);
 const ADJECTIVE: (usize, usize) = (3, 6);
+/// Singular and plural, of one length.
 const ARTICLES: [&str; 2] = ["the", "few"];
 
 /// Expected bits and characters of a part of a line.
@@ -137,7 +139,7 @@ impl Grammar {
                 return Err(Error::value(what, format!("1 to {most}"), n));
             }
         }
-        check_range("zipf", self.zipf, 0.0..)?;
+        check_range("zipf", self.zipf, 0.0..=10.0)?;
         check_range("second_clause", self.second_clause, 0.0..=1.0)?;
         check_range("object", self.object, 0.0..=1.0)?;
         check_range("adjective", self.adjective, 0.0..=0.9)?;
@@ -146,8 +148,9 @@ impl Grammar {
 
     /// The exact entropy rate.
     ///
-    /// Expected bits and characters of the grammar's parts solve one linear equation: with `a`, `o`, `r` the probabilities of an
-    /// adjective, object and relative clause, `VP = verb + o NP` and `NP = article + a/(1-a) adjective + noun + r VP`.
+    /// Expected bits and characters of the grammar's parts solve one linear equation: with `a`, `o`, `r` the
+    /// probabilities of an adjective, object and relative clause, `VP = verb + o NP` and `NP = article + a/(1-a)
+    /// adjective + noun + r VP`.
     pub fn entropy(&self) -> Result<Entropy> {
         self.check()?;
         let word = |n: usize, (_, length): (usize, usize), extra: f64| Cost {
@@ -155,11 +158,12 @@ impl Grammar {
             chars: length as f64 + extra,
         };
         let more = self.adjective / (1.0 - self.adjective);
-        // Each noun phrase tosses for an adjective once more than it has adjectives. Half of the verbs and nouns carry an ending.
+        // Each noun phrase tosses for an adjective once more than it has adjectives. Half of the verbs and nouns carry
+        // an ending.
         let adjectives = (more + 1.0) * coin(self.adjective) + more * (word(self.adjectives, ADJECTIVE, 1.0));
         let noun = word(self.nouns, NOUN, 0.5) + coin(self.relative);
-        let noun_phrase =
-            chars(ARTICLES[0].len() as f64 + 1.0) + adjectives + noun + self.relative * chars(" that ".len() as f64);
+        // Article and blank have four characters, " that " six.
+        let noun_phrase = chars(ARTICLES[0].len() as f64 + 1.0) + adjectives + noun + self.relative * chars(6.0);
         let verb = word(self.verbs, VERB, 0.5) + coin(self.object);
         // An object phrase costs a blank and its number.
         let verb_phrase =
