@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let n: u64 = args.next().map_or(Ok(10_000), |a| a.parse()).context("TRAIN_IMAGES is a number")?;
-    let epochs: usize = args.next().map_or(Ok(8), |a| a.parse()).context("EPOCHS is a number")?;
+    let epochs: usize = args.next().map_or(Ok(6), |a| a.parse()).context("EPOCHS is a number")?;
     let started = std::time::Instant::now();
     let (train, test) = (shapes(0, 0..n), shapes(1, 0..2000));
     println!("{} images drawn in {:.2?}", train.len() + test.len(), started.elapsed());

@@ -42,8 +42,8 @@ pub const SHAPE_CLASSES: [&str; 10] = [
 /// | background | two plane waves of any direction, period 8 to 30 pixels, amplitude up to 0.1; up to two blobs |
 /// | noise | normal, standard deviation 0.01 to 0.05 |
 ///
-/// A linear classifier on the pixels stays below 60 % accuracy and a small ConvNet trained on 10,000 images passes 95 %
-/// (`cargo run --release --example shapes_difficulty`).
+/// A linear classifier on the pixels reaches 15 % and a ConvNet of five layers 97 % after six epochs of 10,000 images
+/// (`cargo run --release -p autodidact-datasets --example shapes_difficulty`).
 pub fn shapes(seed: u64, range: Range<u64>) -> ImageSet {
     let n = range.end.saturating_sub(range.start) as usize;
     let mut pixels = vec![0u8; n * 3 * PIXELS];
