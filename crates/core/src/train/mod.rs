@@ -10,7 +10,7 @@ pub use checkpoint::{Checkpoint, write_atomically};
 
 use crate::device::Precision;
 use crate::error::check_range;
-use crate::optim::{Ema, Optimizer};
+use crate::optim::{Ema, Optimizer, sorted_trainables};
 use crate::schedule::Schedule;
 use crate::seed::{self, Rng};
 use crate::{Error, Result};
@@ -40,7 +40,15 @@ pub struct TrainConfig {
 impl TrainConfig {
     /// One micro-batch per step, no clipping, 32-bit floats, a loss value every 10 steps, no checkpoints.
     pub fn new(schedule: Schedule, seed: u64) -> Self {
-        Self { schedule, accumulate: 1, clip_norm: None, precision: Precision::F32, seed, log_every: 10, checkpoint: None }
+        Self {
+            schedule,
+            accumulate: 1,
+            clip_norm: None,
+            precision: Precision::F32,
+            seed,
+            log_every: 10,
+            checkpoint: None,
+        }
     }
 }
 
@@ -180,6 +188,22 @@ impl<'a> Trainer<'a> {
         std::iter::once(("model", self.vs)).chain(ema).collect()
     }
 
+    /// The settings that decide the numbers of the run.
+    fn fingerprint(&self) -> serde_json::Value {
+        let c = &self.config;
+        let precision = format!("{:?}", c.precision);
+        serde_json::json!({
+            "schedule": c.schedule, "accumulate": c.accumulate, "clip_norm": c.clip_norm,
+            "precision": precision, "seed": c.seed, "log_every": c.log_every,
+        })
+    }
+
+    /// Parameters that have had a gradient. It is zero on a step that does not use them, and their momentum and decay still
+    /// move them; a parameter that never had one stays where it is.
+    fn with_gradient(&self) -> Vec<String> {
+        sorted_trainables(self.vs).into_iter().filter(|(_, p)| p.grad().defined()).map(|(name, _)| name).collect()
+    }
+
     fn save(&self) -> Result<()> {
         let Some((path, _)) = &self.config.checkpoint else { return Ok(()) };
         let mut checkpoint = Checkpoint::default();
@@ -187,6 +211,8 @@ impl<'a> Trainer<'a> {
             checkpoint.insert(prefix, vs.variables());
         }
         checkpoint.insert("optimizer", self.optimizer.state_dict());
+        checkpoint.set("run", &self.fingerprint())?;
+        checkpoint.set("with gradient", &self.with_gradient())?;
         checkpoint.set("next", &self.next)?;
         checkpoint.set("history", &self.history)?;
         checkpoint.save(path)
@@ -197,18 +223,38 @@ impl<'a> Trainer<'a> {
         if !path.exists() {
             return Ok(());
         }
-        let checkpoint = Checkpoint::load(path, Device::Cpu)?;
+        let refuse = |expected: String, found: String| {
+            Err(Error::format(path, expected, format!("{found}; remove the file to start this run over")))
+        };
+        let checkpoint = match Checkpoint::load(path, Device::Cpu) {
+            Err(Error::Format { expected, found, .. }) => return refuse(expected, found),
+            other => other?,
+        };
         for (prefix, vs) in self.stores() {
             let saved = checkpoint.section(prefix);
             for (name, to) in vs.variables() {
-                let from = saved.get(&name).filter(|f| f.size() == to.size());
-                let from = from.ok_or_else(|| {
-                    Error::format(path, format!("a checkpoint with {name} {:?}", to.size()), "that of another network")
-                })?;
+                let Some(from) = saved.get(&name).filter(|f| f.size() == to.size()) else {
+                    return refuse(
+                        format!("a checkpoint with {name} {:?}", to.size()),
+                        "that of another network".into(),
+                    );
+                };
                 tch::no_grad(|| to.shallow_clone().f_copy_(from).map(|_| ()))?;
             }
         }
-        self.optimizer.load_state_dict(&checkpoint.section("optimizer"))?;
+        if self.optimizer.load_state_dict(&checkpoint.section("optimizer")).is_err() {
+            return refuse("a checkpoint of the same optimizer".into(), "that of another one".into());
+        }
+        let (run, saved) = (self.fingerprint(), checkpoint.get::<serde_json::Value>("run")?);
+        if run != saved {
+            return refuse(format!("a checkpoint of the run {run}"), format!("that of the run {saved}"));
+        }
+        let with_gradient: Vec<String> = checkpoint.get("with gradient")?;
+        for (name, parameter) in sorted_trainables(self.vs) {
+            if with_gradient.contains(&name) {
+                (parameter.sum(parameter.kind()) * 0.0).f_backward()?;
+            }
+        }
         self.next = checkpoint.get("next")?;
         self.history = checkpoint.get("history")?;
         Ok(())
