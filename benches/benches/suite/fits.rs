@@ -1,0 +1,52 @@
+//! Curve fits and kernel regressions.
+
+use crate::{scrambled, sizes};
+use anyhow::Result;
+use autodidact_benches::Entry;
+use autodidact_distill::kernel::{Kernel, KernelRidge};
+use autodidact_distill::teacher_guidance::{AlphaSchedule, SelfDistilledKrr};
+use autodidact_scaling::lr_annealing_law::{AnnealAreas, FitOptions, WarmupTreatment, fit, published_curves};
+use serde_json::json;
+use tch::Kind;
+
+pub fn entries() -> Result<Vec<Entry>> {
+    Ok(vec![annealing_fit("published-listing", false)?, annealing_fit("analytic-gradient", true)?, ridge_chain()])
+}
+
+/// The annealing law on its 40 published points from 54 starts. SciPy gets the areas for free and a process per thread.
+fn annealing_fit(name: &str, analytic: bool) -> Result<Entry> {
+    const LAMBDA: f64 = 0.999;
+    let (mut s1, mut s2, mut losses) = (vec![], vec![], vec![]);
+    for curve in published_curves() {
+        let areas = AnnealAreas::from_lrs(&curve.lrs, curve.warmup, LAMBDA, WarmupTreatment::AsPeak)?;
+        for (step, loss) in curve.points {
+            s1.push(areas.s1[step]);
+            s2.push(areas.s2[step]);
+            losses.push(loss);
+        }
+    }
+    let arguments = json!({"s1": s1, "s2": s2, "losses": losses, "analytic": analytic});
+    let ours = || Ok(Box::new(|| Ok(fit(&published_curves(), LAMBDA, &FitOptions::default())?.objective)) as _);
+    let label = if analytic { "L-BFGS-B with the gradient" } else { "L-BFGS-B as in the published listing" };
+    Ok(Entry::new(format!("scaling/annealing-fit/{name}"), "annealing law, 40 points, 54 starts", ours)
+        .beside_python(label, "annealing_fit", arguments)
+        // Finite differences end a little above the minimum.
+        .agreeing(0.02))
+}
+
+/// Twenty steps of self-distilled kernel ridge regression.
+fn ridge_chain() -> Entry {
+    let (arguments, size) = sizes(&[("n", 400), ("d", 10), ("steps", 20)]);
+    let ours = || {
+        let (x, y) = (scrambled(&[400, 10], 0.0, Kind::Double), scrambled(&[400, 1], 0.5, Kind::Double));
+        Ok(Box::new(move || {
+            let krr = KernelRidge { kernel: Kernel::Rbf { gamma: 0.3 }, lambda: 0.2 };
+            let mut chain = SelfDistilledKrr::new(krr, &x, &y, AlphaSchedule::Constant(0.3))?;
+            chain.run(20)?;
+            Ok(chain.train_predictions(20)?.double_value(&[0, 0]))
+        }) as _)
+    };
+    Entry::new(format!("distill/kernel-ridge-chain/{size}"), "self-distilled kernel ridge regression", ours)
+        .beside_python("KernelRidge, refitted", "ridge_chain", arguments)
+        .agreeing(1e-6)
+}

@@ -1,0 +1,81 @@
+//! Work on trained networks: classification by neighbours, sampling.
+
+use crate::{scrambled, sizes};
+use anyhow::Result;
+use autodidact_benches::{Entry, Work};
+use autodidact_core::metrics::{Knn, Vote};
+use autodidact_core::nn::{Gpt, GptConfig};
+use autodidact_core::text::{Sampler, SamplerConfig};
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
+
+pub fn entries() -> [Entry; 2] {
+    [weighted_knn(), sampling()]
+}
+
+/// Scores of queries by weighted nearest neighbours; the bank is normalised beforehand on both sides.
+fn weighted_knn() -> Entry {
+    let (arguments, size) = sizes(&[("queries", 2000), ("bank", 10_000), ("d", 512), ("k", 200), ("classes", 10)]);
+    let ours = || {
+        let bank = scrambled(&[10_000, 512], 0.0, Kind::Float);
+        let labels = Tensor::arange(10_000, (Kind::Int64, Device::Cpu)).remainder(10);
+        let queries = scrambled(&[2000, 512], 0.5, Kind::Float);
+        let knn = Knn::new(&bank, &labels, 10)?;
+        Ok(Box::new(move || Ok(knn.scores(&queries, 200, Vote::Temperature(0.07))?.double_value(&[0, 0]))) as _)
+    };
+    Entry::new(format!("metrics/weighted-knn/{size}"), "class scores", ours)
+        .beside_python("matmul, topk, scatter_add", "weighted_knn", arguments)
+        .agreeing(1e-4)
+}
+
+/// Prompts and continuation of the sampling entry.
+const BATCH: i64 = 16;
+const PROMPT: i64 = 16;
+const NEW: i64 = 112;
+
+/// Greedy sampling with the key-value cache against running the model on every prefix.
+fn sampling() -> Entry {
+    let what = format!("{BATCH} x {NEW} tokens from a GPT of width 128, depth 4");
+    Entry::new("text/sampling", what, || {
+        let (vs, model) = model()?;
+        let prompts = prompts();
+        Ok(Box::new(move || {
+            let _keeps_the_weights = &vs;
+            let config = SamplerConfig { max_new: NEW, temperature: 0.0, ..Default::default() };
+            checksum(&Sampler::new(&model, config)?.sample(&prompts)?)
+        }))
+    })
+    .beside_ours("every prefix anew", || -> Result<Work> {
+        let (vs, model) = model()?;
+        let prompts = prompts();
+        Ok(Box::new(move || {
+            let _keeps_the_weights = &vs;
+            let mut all = prompts.shallow_clone();
+            for _ in 0..NEW {
+                let hidden = tch::no_grad(|| model.hidden(&all, None))?.select(1, -1);
+                all = Tensor::cat(&[all, tch::no_grad(|| model.project(&hidden)).argmax(1, true)], 1);
+            }
+            checksum(&all.narrow(1, PROMPT, NEW))
+        }))
+    })
+    .agreeing(0.0)
+}
+
+fn model() -> Result<(VarStore, Gpt)> {
+    tch::manual_seed(0);
+    let vs = VarStore::new(Device::Cpu);
+    let model = Gpt::new(vs.root(), &GptConfig::gpt2(65, 128, 128, 4, 4))?;
+    // Far from uniform predictions, so that rounding does not decide between tokens.
+    tch::no_grad(|| {
+        vs.trainable_variables().iter_mut().filter(|t| t.dim() > 1).for_each(|t| drop(t.g_mul_scalar_(8.0)))
+    });
+    Ok((vs, model))
+}
+
+fn prompts() -> Tensor {
+    (scrambled(&[BATCH, PROMPT], 0.0, Kind::Double).abs() * 65.0).to_kind(Kind::Int64)
+}
+
+fn checksum(tokens: &Tensor) -> Result<f64> {
+    Ok(tokens.sum(Kind::Int64).int64_value(&[]) as f64)
+}

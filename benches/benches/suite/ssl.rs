@@ -1,0 +1,56 @@
+//! Self-supervised losses, forward and backward.
+
+use crate::{scrambled, sizes};
+use anyhow::Result;
+use autodidact_benches::Entry;
+use autodidact_ssl::barlow_twins::BarlowTwinsLoss;
+use autodidact_ssl::contrastive::nt_xent;
+use tch::{Kind, Tensor};
+
+/// A loss of two batches of embeddings.
+type Loss = fn(&Tensor, &Tensor) -> autodidact_core::Result<Tensor>;
+
+const BARLOW_TWINS: Loss = |za, zb| Ok(BarlowTwinsLoss { lambda: 5e-3, ..Default::default() }.forward(za, zb)?.total);
+const NT_XENT: Loss = |za, zb| nt_xent(za, zb, 0.5);
+
+pub fn entries() -> Vec<Entry> {
+    let losses = [
+        ("barlow-twins", "BarlowTwinsLoss", "barlow_twins", BARLOW_TWINS),
+        ("nt-xent", "NTXentLoss", "nt_xent", NT_XENT),
+    ];
+    let mut all = vec![];
+    for (name, class, work, loss) in losses {
+        for (n, d) in [(256, 128), (256, 2048), (1024, 128), (1024, 2048)] {
+            let (arguments, size) = sizes(&[("n", n), ("d", d)]);
+            all.push(
+                entry(format!("ssl/{name}/{size}"), loss, n, d).beside_python(class, work, arguments).agreeing(1e-4),
+            );
+        }
+    }
+    let growth = [128, 512, 2048].map(|d| {
+        entry(format!("ssl/growth/barlow-twins/n=256,d={d}"), BARLOW_TWINS, 256, d)
+            .in_series("Barlow Twins loss over D at N = 256", d as f64)
+    });
+    all.extend(growth);
+    all
+}
+
+fn entry(name: String, loss: Loss, n: i64, d: i64) -> Entry {
+    Entry::new(name, "loss and gradient", move || {
+        let [za, zb] = views(n, d);
+        Ok(Box::new(move || gradient(loss, &za, &zb)))
+    })
+}
+
+/// Two correlated batches, `[n, d]` each.
+fn views(n: i64, d: i64) -> [Tensor; 2] {
+    let [a, b] = [0.0, 0.5].map(|phase| scrambled(&[n, d], phase, Kind::Float));
+    let b = &a + b * 0.5;
+    [a, b].map(|z| z.set_requires_grad(true))
+}
+
+fn gradient(loss: Loss, za: &Tensor, zb: &Tensor) -> Result<f64> {
+    let value = loss(za, zb)?;
+    Tensor::run_backward(&[&value], &[za, zb], false, false);
+    Ok(value.double_value(&[]))
+}

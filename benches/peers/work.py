@@ -1,0 +1,189 @@
+"""The peers' side of the benchmark suite.
+
+Each function makes the inputs and returns the work: a function of no arguments that does it once and returns the number by
+which the two sides are compared. `peer` names the package that does the work.
+"""
+
+import itertools
+import multiprocessing
+from importlib.metadata import version
+
+import numpy as np
+import torch
+
+
+def peer(package):
+    def mark(make):
+        make.package = lambda: f"{package} {version(package)}"
+        return make
+
+    return mark
+
+
+def scrambled(shape, phase, dtype=torch.float32):
+    """The tensor of this shape that the other side makes too."""
+    i = torch.arange(int(np.prod(shape)), dtype=torch.float64)
+    return ((i * 12.9898 + phase).sin() * 43758.5453).frac().to(dtype).view(*shape)
+
+
+class Workers:
+    """A process per thread, alive between calls, as a DataLoader keeps them; each works with one thread."""
+
+    def __init__(self):
+        self.count = torch.get_num_threads()
+        self.pool = multiprocessing.get_context("fork").Pool(self.count, torch.set_num_threads, (1,))
+
+    def __del__(self):
+        self.pool.terminate()
+
+
+@peer("torch")
+def adamw_step(shapes, lr, weight_decay):
+    params = [torch.nn.Parameter(scrambled(s, i)) for i, s in enumerate(shapes)]
+    for i, p in enumerate(params):
+        p.grad = scrambled(p.shape, 0.5 + i)
+    optimizer = torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay, foreach=True)
+
+    def work():
+        optimizer.step()
+        return params[0].view(-1)[0].item()
+
+    return work
+
+
+@peer("torchvision")
+def two_views(images, side):
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (images, side, side, 3), dtype=np.uint8)
+    pictures = [Image.fromarray(p) for p in pixels]
+    global one_share  # Workers find it by name.
+    views = [view(side, blur=1.0, solarize=0.0), view(side, blur=0.1, solarize=0.2)]
+
+    def one_share(indices):
+        return [torch.stack([v(pictures[i]) for i in indices]).numpy() for v in views]
+
+    workers = Workers()
+    shares = [range(k, images, workers.count) for k in range(workers.count)]
+    return lambda: sum(len(v) for views in workers.pool.map(one_share, shares) for v in views)
+
+
+def view(side, blur, solarize):
+    from PIL import ImageFilter, ImageOps
+    from torchvision import transforms as T
+
+    def gaussian_blur(image):
+        return image.filter(ImageFilter.GaussianBlur(radius=float(torch.empty(()).uniform_(0.1, 2.0))))
+
+    return T.Compose([
+        T.RandomResizedCrop(side, interpolation=T.InterpolationMode.BICUBIC),
+        T.RandomHorizontalFlip(p=0.5),
+        T.RandomApply([T.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)], p=0.8),
+        T.RandomGrayscale(p=0.2),
+        T.RandomApply([T.Lambda(gaussian_blur)], p=blur),
+        T.RandomApply([T.Lambda(ImageOps.solarize)], p=solarize),
+        T.ToTensor(),
+        T.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]),
+    ])
+
+
+def loss_and_gradient(loss, n, d):
+    za = scrambled((n, d), 0.0)
+    zb = za + 0.5 * scrambled((n, d), 0.5)
+    za.requires_grad_(), zb.requires_grad_()
+
+    def work():
+        value = loss(za, zb)
+        torch.autograd.grad(value, (za, zb))
+        return value.item()
+
+    return work
+
+
+@peer("lightly")
+def barlow_twins(n, d):
+    from lightly.loss import BarlowTwinsLoss
+
+    return loss_and_gradient(BarlowTwinsLoss(lambda_param=5e-3), n, d)
+
+
+@peer("lightly")
+def nt_xent(n, d):
+    from lightly.loss import NTXentLoss
+
+    return loss_and_gradient(NTXentLoss(temperature=0.5), n, d)
+
+
+@peer("scipy")
+def annealing_fit(s1, s2, losses, analytic):
+    from scipy.optimize import minimize
+    from scipy.special import huber
+
+    s1, s2, logs = np.array(s1), np.array(s2), np.log(losses)
+    log_s1 = np.log(s1)
+    delta = 1e-3
+
+    def objective(x):
+        l0, a, c, alpha = x
+        predicted = l0 + a * s1 ** (-alpha) - c * s2
+        if predicted.min() <= 0:
+            return 1e10
+        return huber(delta, logs - np.log(predicted)).sum()
+
+    def with_gradient(x):
+        l0, a, c, alpha = x
+        power = s1 ** (-alpha)
+        predicted = l0 + a * power - c * s2
+        if predicted.min() <= 0:
+            return 1e10, np.zeros(4)
+        residual = logs - np.log(predicted)
+        slope = -np.clip(residual, -delta, delta) / predicted
+        gradient = [slope.sum(), slope @ power, -slope @ s2, -a * (slope * power) @ log_s1]
+        return huber(delta, residual).sum(), np.array(gradient)
+
+    global one_start  # Workers find it by name.
+
+    def one_start(start):
+        options = {"maxiter": 100_000, "ftol": 1e-9, "gtol": 1e-6}
+        if not analytic:
+            options["eps"] = 1e-8
+        function = with_gradient if analytic else objective
+        found = minimize(function, start, jac=analytic, method="L-BFGS-B", bounds=[(0, np.inf)] * 4, options=options)
+        return found.fun
+
+    starts = list(itertools.product((0.1, 2.1), (1, 11.5, 22), (1, 11.5, 22), (0, 0.4, 0.8)))
+    workers = Workers()
+    return lambda: min(workers.pool.map(one_start, starts))
+
+
+@peer("scikit-learn")
+def ridge_chain(n, d, steps):
+    from sklearn.kernel_ridge import KernelRidge
+
+    x = scrambled((n, d), 0.0, torch.float64).numpy()
+    y = scrambled((n, 1), 0.5, torch.float64).numpy()
+
+    def work():
+        targets = y
+        for _ in range(steps):
+            predictions = KernelRidge(alpha=0.2, kernel="rbf", gamma=0.3).fit(x, targets).predict(x)
+            targets = 0.3 * y + 0.7 * predictions
+        return predictions[0, 0]
+
+    return work
+
+
+@peer("torch")
+def weighted_knn(queries, bank, d, k, classes):
+    normalise = torch.nn.functional.normalize
+    features = normalise(scrambled((bank, d), 0.0), dim=1).T.contiguous()
+    labels = torch.arange(bank) % classes
+    q = scrambled((queries, d), 0.5)
+
+    def work():
+        similarity, index = (normalise(q, dim=1) @ features).topk(k, dim=1)
+        votes = ((similarity - 1.0) / 0.07).exp()
+        scores = torch.zeros(queries, classes).scatter_add_(1, labels[index], votes)
+        return scores[0, 0].item()
+
+    return work

@@ -1,0 +1,91 @@
+//! What is measured.
+
+use anyhow::Result;
+use serde_json::Value;
+
+/// One call of a piece of work. The number it returns is compared with the other side's on the first call; it should cost
+/// nothing to get.
+pub type Work = Box<dyn FnMut() -> Result<f64>>;
+
+/// Makes the inputs and the work, outside the timed part.
+pub type Prepare = Box<dyn FnOnce() -> Result<Work>>;
+
+/// What our work is compared with.
+pub enum Beside {
+    /// A function of `peers/work.py`.
+    Python {
+        /// Its name.
+        work: &'static str,
+        /// Its keyword arguments, an object.
+        arguments: Value,
+    },
+    /// Other work of ours.
+    Ours(Prepare),
+}
+
+/// One line of the suite.
+pub struct Entry {
+    /// `area/what/sizes`; filters match any part of it.
+    pub name: String,
+    /// The work in words, with its sizes.
+    pub what: String,
+    /// Our side.
+    pub ours: Prepare,
+    /// The other side and what it is called.
+    pub beside: Option<(&'static str, Beside)>,
+    /// Largest relative difference of the two first results; `None` where each side draws at random.
+    pub agreement: Option<f64>,
+    /// The ratio ours/other that is aimed at, as an upper bound.
+    pub target: Option<f64>,
+    /// A series over problem sizes that this entry belongs to, and its size.
+    pub series: Option<(&'static str, f64)>,
+}
+
+impl Entry {
+    /// Work of ours alone; the methods below add the rest.
+    pub fn new(
+        name: impl Into<String>,
+        what: impl Into<String>,
+        ours: impl FnOnce() -> Result<Work> + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            what: what.into(),
+            ours: Box::new(ours),
+            beside: None,
+            agreement: None,
+            target: None,
+            series: None,
+        }
+    }
+
+    /// Compares with a function of `peers/work.py`.
+    pub fn beside_python(mut self, label: &'static str, work: &'static str, arguments: Value) -> Self {
+        self.beside = Some((label, Beside::Python { work, arguments }));
+        self
+    }
+
+    /// Compares with other work of ours.
+    pub fn beside_ours(mut self, label: &'static str, work: impl FnOnce() -> Result<Work> + 'static) -> Self {
+        self.beside = Some((label, Beside::Ours(Box::new(work))));
+        self
+    }
+
+    /// Demands that the first results agree to a relative difference.
+    pub fn agreeing(mut self, tolerance: f64) -> Self {
+        self.agreement = Some(tolerance);
+        self
+    }
+
+    /// States the ratio that is aimed at.
+    pub fn at_most(mut self, ratio: f64) -> Self {
+        self.target = Some(ratio);
+        self
+    }
+
+    /// Makes this a point of a series over problem sizes.
+    pub fn in_series(mut self, series: &'static str, size: f64) -> Self {
+        self.series = Some((series, size));
+        self
+    }
+}
