@@ -5,7 +5,7 @@ use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-const SIZE: (u32, u32) = (720, 430);
+const SIZE: (u32, u32) = (900, 430);
 const FONT: (&str, i32) = ("sans-serif", 15);
 
 /// Okabe and Ito's palette, which people with colour blindness can tell apart, darkened where it was too light for white.
@@ -157,72 +157,66 @@ impl Plot {
     }
 
     fn draw_lines(&self, root: &Area<'_>, series: &[Series], log_x: bool, log_y: bool) -> Result<()> {
-        let points = || series.iter().flat_map(|s| &s.points).filter(|p| p.0.is_finite() && p.1.is_finite());
-        let x = range(points().map(|p| p.0), log_x, 0.02)?;
-        let y = range(points().flat_map(|p| [p.1 - p.2, p.1 + p.2]), log_y, 0.06)?;
-        let mut chart = ChartBuilder::on(root);
-        chart.margin(12).margin_right(20).x_label_area_size(48).y_label_area_size(72);
-        // The four combinations have different types, which only a macro can share.
-        macro_rules! draw {
-            ($x:expr, $y:expr) => {{
-                let mut chart = chart.build_cartesian_2d($x, $y).map_err(text)?;
-                chart
-                    .configure_mesh()
-                    .light_line_style(TRANSPARENT)
-                    .bold_line_style(BLACK.mix(0.12))
-                    .label_style(FONT)
-                    .axis_desc_style(FONT)
-                    .x_desc(&self.x)
-                    .y_desc(&self.y)
-                    .x_label_formatter(&|v| tick(*v))
-                    .y_label_formatter(&|v| tick(*v))
-                    .draw()
-                    .map_err(text)?;
-                for s in series {
-                    let c = colour(s.colour);
-                    let known = || s.points.iter().filter(|p| p.0.is_finite() && p.1.is_finite());
-                    let line: Vec<(f64, f64)> = known().map(|p| (p.0, p.1)).collect();
-                    let style = c.stroke_width(2);
-                    for p in known().filter(|p| p.2 > 0.0) {
-                        let bar = ErrorBar::new_vertical(p.0, p.1 - p.2, p.1, p.1 + p.2, style, 8);
-                        chart.draw_series([bar]).map_err(text)?;
-                    }
-                    let handle = if s.dots {
-                        chart.draw_series(line.iter().map(|&p| Circle::new(p, 3, c.filled()))).map_err(text)?
-                    } else if s.dashed {
-                        chart.draw_series(DashedLineSeries::new(line, 7, 5, style)).map_err(text)?
-                    } else {
-                        chart.draw_series(LineSeries::new(line, style)).map_err(text)?
-                    };
-                    let (dashed, dots) = (s.dashed, s.dots);
-                    handle.label(&s.name).legend(move |(x, y)| {
-                        let ends = if dots { vec![(x + 7, y), (x + 11, y)] } else { vec![(x, y), (x + 18, y)] };
-                        let ends = if dashed { vec![(x, y), (x + 7, y)] } else { ends };
-                        PathElement::new(ends, c.stroke_width(if dots { 5 } else { 2 }))
-                    });
-                }
-                if series.len() > 1 {
-                    chart
-                        .configure_series_labels()
-                        .position(SeriesLabelPosition::UpperRight)
-                        .label_font(FONT)
-                        .background_style(TRANSPARENT)
-                        .draw()
-                        .map_err(text)?;
-                }
-            }};
-        }
-        match (log_x, log_y) {
-            (false, false) => draw!(x, y),
-            (true, false) => draw!(x.log_scale(), y),
-            (false, true) => draw!(x, y.log_scale()),
-            (true, true) => draw!(x.log_scale(), y.log_scale()),
+        // Logarithmic axes are linear ones of exponents: base 2 across (batch sizes, widths), base 10 upwards.
+        let (across, upwards) = (
+            move |x: f64| if log_x { x.log2() } else { x },
+            move |y: f64| if log_y { y.max(f64::MIN_POSITIVE).log10() } else { y },
+        );
+        let place = |s: &Series| -> Vec<(f64, f64, f64, f64)> {
+            let place = |p: &(f64, f64, f64)| (across(p.0), upwards(p.1), upwards(p.1 - p.2), upwards(p.1 + p.2));
+            s.points.iter().map(place).filter(|p| p.0.is_finite() && p.1.is_finite()).collect()
+        };
+        let placed: Vec<_> = series.iter().map(place).collect();
+        let x = range(placed.iter().flatten().map(|p| p.0), 0.02)?;
+        let y = range(placed.iter().flatten().flat_map(|p| [p.2, p.3]), 0.06)?;
+        let longest = series.iter().map(|s| s.name.chars().count()).max().unwrap_or(0) as i32;
+        let legend = if series.len() > 1 { 46 + 8 * longest } else { 0 };
+        let (area, side) = root.split_horizontally(SIZE.0 as i32 - legend);
+        let mut chart = ChartBuilder::on(&area);
+        chart.margin(12).x_label_area_size(48).y_label_area_size(72);
+        let mut chart = chart.build_cartesian_2d(x, y).map_err(text)?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(BLACK.mix(0.12))
+            .label_style(FONT)
+            .axis_desc_style(FONT)
+            .x_desc(&self.x)
+            .y_desc(&self.y)
+            .x_labels(8)
+            .x_label_formatter(&|v| tick(if log_x { v.exp2() } else { *v }))
+            .y_label_formatter(&|v| tick(if log_y { 10f64.powf(*v) } else { *v }))
+            .draw()
+            .map_err(text)?;
+        for (i, (s, points)) in series.iter().zip(&placed).enumerate() {
+            let style = colour(s.colour).stroke_width(2);
+            let line: Vec<(f64, f64)> = points.iter().map(|p| (p.0, p.1)).collect();
+            for p in points.iter().filter(|p| p.3 > p.2) {
+                chart.draw_series([ErrorBar::new_vertical(p.0, p.2, p.1, p.3, style, 8)]).map_err(text)?;
+            }
+            let (mut sample, middle) = (vec![(14, 0), (36, 0)], 26 + 22 * i as i32);
+            if s.dots {
+                chart.draw_series(line.iter().map(|&p| Circle::new(p, 3, style.filled()))).map_err(text)?;
+                sample = vec![];
+                side.draw(&Circle::new((25, middle), 3, style.filled())).map_err(text)?;
+            } else if s.dashed {
+                chart.draw_series(DashedLineSeries::new(line, 7, 5, style)).map_err(text)?;
+                side.draw(&PathElement::new(vec![(29, middle), (36, middle)], style)).map_err(text)?;
+                sample[1].0 = 21;
+            } else {
+                chart.draw_series(LineSeries::new(line, style)).map_err(text)?;
+            }
+            if series.len() > 1 {
+                let sample: Vec<_> = sample.into_iter().map(|(x, _)| (x, middle)).collect();
+                side.draw(&PathElement::new(sample, style)).map_err(text)?;
+                side.draw(&Text::new(s.name.clone(), (43, middle - 8), FONT)).map_err(text)?;
+            }
         }
         Ok(())
     }
 
     fn draw_bars(&self, root: &Area<'_>, bars: &[(String, f64, f64, usize)]) -> Result<()> {
-        let mut x = range(bars.iter().flat_map(|b| [b.1 - b.2, b.1 + b.2, 0.0]), false, 0.05)?;
+        let mut x = range(bars.iter().flat_map(|b| [b.1 - b.2, b.1 + b.2, 0.0]), 0.05)?;
         if bars.iter().all(|b| b.1 - b.2 >= 0.0) {
             x.start = 0.0;
         }
@@ -270,19 +264,20 @@ fn tick(v: f64) -> String {
     match v.abs() {
         0.0 => "0".into(),
         a if !(1e-3..1e5).contains(&a) => format!("{v:.0e}"),
-        _ => format!("{v:.4}").trim_end_matches('0').trim_end_matches('.').to_owned(),
+        a => {
+            // Four digits, whatever the size; exponents of logarithmic axes are not round.
+            let text = format!("{v:.*}", (3 - a.log10().floor() as i32).max(0) as usize);
+            let round = text.contains('.').then(|| text.trim_end_matches('0').trim_end_matches('.').to_owned());
+            round.unwrap_or(text)
+        }
     }
 }
 
-fn range(values: impl Iterator<Item = f64>, log: bool, margin: f64) -> Result<std::ops::Range<f64>> {
-    let known = values.filter(|v| v.is_finite() && (!log || *v > 0.0));
+fn range(values: impl Iterator<Item = f64>, margin: f64) -> Result<std::ops::Range<f64>> {
+    let known = values.filter(|v| v.is_finite());
     let (low, high) = known.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
     if low > high {
         return Err(anyhow!("nothing to draw"));
-    }
-    if log {
-        let pad = (high / low).powf(margin).max(1.05);
-        return Ok(low / pad..high * pad);
     }
     let pad = if high > low { (high - low) * margin } else { low.abs().max(1.0) * 0.1 };
     Ok(low - pad..high + pad)

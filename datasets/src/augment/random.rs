@@ -107,6 +107,13 @@ pub enum Transform {
         /// Probability.
         p: f64,
     },
+    /// A number added to the whole image, uniform in `[-max, max]`, not clamped.
+    BrightnessShift {
+        /// Largest shift.
+        max: f64,
+        /// Probability.
+        p: f64,
+    },
     /// A number added to each channel, uniform in `[-max, max]`, not clamped.
     ChannelShift {
         /// Largest shift.
@@ -209,6 +216,9 @@ impl Transform {
                     height: *side,
                     width: *side,
                 })?)
+            }
+            Self::BrightnessShift { max, p } => {
+                Op::ChannelShift(maybe(n, *p, rng, |rng| vec![uniform((-max, *max), rng) as f32; c])?)
             }
             Self::ChannelShift { max, p } => {
                 Op::ChannelShift(maybe(n, *p, rng, |rng| (0..c).map(|_| uniform((-max, *max), rng) as f32).collect())?)

@@ -129,7 +129,8 @@ pub fn barlow_twins_small_color(size: usize) -> Pipeline {
     Pipeline(vec![
         Transform::RandomResizedCrop(RandomResizedCrop { size: (size, size), scale: (0.2, 1.0), ..Default::default() }),
         Transform::HorizontalFlip { p: 0.5 },
-        Transform::ColorJitter(ColorJitter { brightness: 0.5, contrast: 0.4, saturation: 0.4, hue: 0.0, p: 0.8 }),
+        Transform::BrightnessShift { max: 0.5 * 0.25, p: 0.8 },
+        Transform::ColorJitter(ColorJitter { brightness: 0.0, contrast: 0.4, saturation: 0.4, hue: 0.0, p: 0.8 }),
         Transform::ChannelShift { max: 0.12 * 0.25, p: 0.8 },
         Transform::Grayscale { p: 0.2 },
     ])

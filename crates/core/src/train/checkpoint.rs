@@ -98,7 +98,8 @@ impl Checkpoint {
     pub fn save(&self, path: &Path) -> Result<()> {
         let views = self.tensors.iter().map(|(name, t)| {
             let dtype = KINDS.iter().find(|(kind, _)| *kind == t.kind()).map(|(_, dtype)| *dtype);
-            let dtype = dtype.ok_or_else(|| Error::value(name, "a tensor type that safetensors has", format!("{:?}", t.kind())))?;
+            let dtype = dtype
+                .ok_or_else(|| Error::value(name, "a tensor type that safetensors has", format!("{:?}", t.kind())))?;
             Ok((name, Bytes(t, dtype, t.size().iter().map(|&d| d as usize).collect())))
         });
         let bytes = safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(self.values.clone()))
@@ -119,7 +120,8 @@ impl Checkpoint {
         let mut tensors = BTreeMap::new();
         for (name, view) in file.tensors() {
             let kind = KINDS.iter().find(|(_, dtype)| *dtype == view.dtype()).map(|(kind, _)| *kind);
-            let kind = kind.ok_or_else(|| Error::format(path, "a tensor type of libtorch", format!("{:?}", view.dtype())))?;
+            let kind =
+                kind.ok_or_else(|| Error::format(path, "a tensor type of libtorch", format!("{:?}", view.dtype())))?;
             let shape: Vec<i64> = view.shape().iter().map(|&d| d as i64).collect();
             let t = Tensor::f_from_data_size(view.data(), &shape, kind)?;
             tensors.insert(name, t.to_device(device));
@@ -188,7 +190,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("full");
         // Writes to /dev/full fail as on a full disk.
-        std::os::unix::fs::symlink("/dev/full", folder.path().join(format!(".full.{}.tmp", std::process::id()))).unwrap();
+        std::os::unix::fs::symlink("/dev/full", folder.path().join(format!(".full.{}.tmp", std::process::id())))
+            .unwrap();
         fs::write(&path, b"old").unwrap();
         let e = write_atomically(&path, b"new").unwrap_err();
         assert!(e.to_string().contains("No space left"), "{e}");
