@@ -6,6 +6,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -138,21 +139,26 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
+    // A process number is not enough: on a shared folder those of two machines (or containers) may be the same.
+    let nonce = RandomState::new().build_hasher().finish();
+    let temporary = folder.join(format!(".{name}.{nonce:016x}.tmp"));
+    write_through(&temporary, path, bytes).map_err(|e| Error::io(path, e))?;
+    // The rename itself must reach the disk too.
+    if let Ok(folder) = File::open(folder) {
+        let _ = folder.sync_all();
+    }
+    Ok(())
+}
+
+fn write_through(temporary: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let write = || {
-        let mut file = File::create(&temporary)?;
+        let mut file = File::create(temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        // The rename itself must reach the disk too.
-        if let Ok(folder) = File::open(folder) {
-            let _ = folder.sync_all();
-        }
-        Ok(())
+        fs::rename(temporary, path)
     };
-    write().map_err(|e| {
-        let _ = fs::remove_file(&temporary);
-        Error::io(path, e)
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(temporary);
     })
 }
 
@@ -190,11 +196,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("full");
         // Writes to /dev/full fail as on a full disk.
-        std::os::unix::fs::symlink("/dev/full", folder.path().join(format!(".full.{}.tmp", std::process::id())))
-            .unwrap();
+        let temporary = folder.path().join("temporary");
+        std::os::unix::fs::symlink("/dev/full", &temporary).unwrap();
         fs::write(&path, b"old").unwrap();
-        let e = write_atomically(&path, b"new").unwrap_err();
-        assert!(e.to_string().contains("No space left"), "{e}");
+        let e = write_through(&temporary, &path, b"new").unwrap_err();
+        assert!(e.to_string().contains("No space left") && !temporary.is_symlink(), "{e}");
         assert_eq!(fs::read(&path).unwrap(), b"old");
     }
 }
