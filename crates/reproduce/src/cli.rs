@@ -4,7 +4,7 @@ use crate::catalog::{self, PAPERS, Paper, RESULTS, summary};
 use crate::experiment::{Experiment, Plan, Scale};
 use crate::record::{self, RunRecord};
 use crate::runner::{self, Outcome, RunOptions, default_out};
-use crate::{experiments, report};
+use crate::{experiments, report, signals};
 use anyhow::{Context as _, Result, bail};
 use autodidact_core::device::DeviceChoice;
 use clap::{Args, Parser, Subcommand};
@@ -110,6 +110,7 @@ fn parse_shard(s: &str) -> Result<(usize, usize), String> {
 pub fn main() -> Result<()> {
     let cli = Cli::parse();
     let workspace = workspace();
+    signals::end_with_the_pipe();
     match cli.command {
         Some(Command::Report(args)) => make_report(&workspace, &args),
         None if cli.run.list => {
@@ -123,10 +124,19 @@ pub fn main() -> Result<()> {
 /// The workspace around the current folder; elsewhere, the current folder itself.
 fn workspace() -> PathBuf {
     let here = std::env::current_dir().unwrap_or_else(|_| ".".into());
-    here.ancestors().find(|p| p.join(RESULTS).parent().is_some_and(Path::is_dir)).unwrap_or(&here).to_owned()
+    here.ancestors().find(|p| is_workspace(p)).unwrap_or(&here).to_owned()
+}
+
+fn is_workspace(folder: &Path) -> bool {
+    folder.join(RESULTS).parent().is_some_and(Path::is_dir)
+}
+
+fn check_inside(workspace: &Path, what: &str) -> Result<()> {
+    if is_workspace(workspace) { Ok(()) } else { bail!("{what} works inside the workspace of autodidact only") }
 }
 
 fn make_report(workspace: &Path, args: &ReportArgs) -> Result<()> {
+    check_inside(workspace, "report")?;
     let (readme, results) = (workspace.join("README.md"), workspace.join(RESULTS));
     if args.check {
         report::check_readme(&readme, &results)?;
@@ -166,7 +176,16 @@ fn run(workspace: &Path, args: &RunArgs) -> Result<()> {
     if chosen.len() > 1 && (args.dataset.is_some() || !args.set.is_empty() || !args.arms.is_empty()) {
         bail!("--dataset, --set and --arm go with one paper");
     }
+    if args.record {
+        check_inside(workspace, "--record")?;
+        if args.scale == Scale::Smoke {
+            bail!("--record goes with scale small or full: verdicts are not judged at scale smoke");
+        }
+    }
     let plans = chosen.iter().map(|e| plan(*e, args)).collect::<Result<Vec<_>>>()?;
+    if !args.quiet {
+        signals::say_that_a_stopped_run_continues();
+    }
     let mut failed = vec![];
     for (experiment, plan) in chosen.iter().zip(&plans) {
         if let Err(e) = run_one(workspace, *experiment, plan, args) {
@@ -180,21 +199,28 @@ fn run(workspace: &Path, args: &RunArgs) -> Result<()> {
     if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
 }
 
+/// More threads than any machine profits from; libtorch ends the process when it cannot make them.
+const MAX_THREADS: usize = 1024;
+
 fn plan(experiment: &dyn Experiment, args: &RunArgs) -> Result<Plan> {
     let datasets = experiment.datasets();
     let dataset = match &args.dataset {
         None => datasets[0],
-        Some(name) => find("data set", name, datasets.iter().map(|d| (*d, *d)))
-            .with_context(|| format!("{} runs on: {}", experiment.paper().slug, datasets.join(", ")))?,
+        Some(name) => {
+            find(&format!("data set of {} named", experiment.paper().slug), name, datasets.iter().map(|d| (*d, *d)))?
+        }
     };
+    if let Some(folder) = args.data.as_ref().filter(|folder| !folder.is_dir()) {
+        bail!("the data folder {} (--data or $AUTODIDACT_DATA) does not exist", folder.display());
+    }
     let seeds = args.seeds.unwrap_or(experiment.seeds(args.scale));
     if seeds == 0 {
         bail!("--seeds must be at least 1");
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = args.threads.unwrap_or(cores);
-    if threads == 0 {
-        bail!("--threads must be at least 1");
+    if !(1..=MAX_THREADS).contains(&threads) {
+        bail!("--threads must be from 1 to {MAX_THREADS}");
     }
     let plan = Plan {
         scale: args.scale,
@@ -207,7 +233,7 @@ fn plan(experiment: &dyn Experiment, args: &RunArgs) -> Result<Plan> {
         config: configured(experiment.config(args.scale), &args.set)?,
         cache: cache_folder(),
     };
-    let cells = experiment.cells(&plan)?;
+    let cells = experiment.cells(&plan).context("--set")?;
     for arm in &args.arms {
         let arms = cells.iter().flat_map(|c| [c.arm.as_str(), c.arm.split('/').next().unwrap_or("")]);
         let mut arms: Vec<&str> = arms.collect();
@@ -218,22 +244,39 @@ fn plan(experiment: &dyn Experiment, args: &RunArgs) -> Result<Plan> {
     Ok(plan)
 }
 
+/// Keys of the hyper-parameters, `outer.inner` where they are nested.
+fn keys(config: &Value, prefix: &str) -> Vec<String> {
+    let Some(object) = config.as_object() else { return vec![prefix.to_owned()] };
+    let dot = if prefix.is_empty() { "" } else { "." };
+    object.iter().flat_map(|(name, value)| keys(value, &format!("{prefix}{dot}{name}"))).collect()
+}
+
+/// A new value in place of `old`, of the same type; a fraction may be written without its point.
+fn like(old: &Value, new: Value) -> Option<Value> {
+    match (old, &new) {
+        (Value::Number(o), Value::Number(n)) if o.is_f64() => n.as_f64().map(Value::from),
+        (Value::Number(o), Value::Number(n)) => (!n.is_f64() && (n.is_u64() || !o.is_u64())).then_some(new),
+        (Value::Null, _) => Some(new),
+        _ => (std::mem::discriminant(old) == std::mem::discriminant(&new)).then_some(new),
+    }
+}
+
 /// The defaults with `--set` applied; nested keys are written `outer.inner`.
 fn configured(mut config: Value, set: &[String]) -> Result<Value> {
     for assignment in set {
         let Some((key, value)) = assignment.split_once('=') else { bail!("--set expects KEY=VALUE, got {assignment}") };
-        let mut at = &mut config;
-        for part in key.split('.') {
-            let Some(object) = at.as_object_mut() else { bail!("--set {key}: there is nothing inside {part}") };
-            let names: Vec<String> = object.keys().cloned().collect();
-            find("hyper-parameter", part, names.iter().map(|n| (n.as_str(), ())))?;
-            at = object.get_mut(part).expect("it was just found");
+        let keys = keys(&config, "");
+        let nested: Vec<&str> = keys.iter().map(String::as_str).filter(|k| k.ends_with(&format!(".{key}"))).collect();
+        if !nested.is_empty() && !keys.contains(&key.to_owned()) {
+            bail!("there is no hyper-parameter {key}; did you mean {}?", nested.join(" or "));
         }
+        find("hyper-parameter", key, keys.iter().map(|k| (k.as_str(), ())))?;
+        let at = config.pointer_mut(&format!("/{}", key.replace('.', "/"))).expect("it was just found");
         let new: Value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-        if std::mem::discriminant(at) != std::mem::discriminant(&new) && !at.is_null() {
-            bail!("--set {key}: expected a value like {at}, got {value}");
+        match like(at, new) {
+            Some(new) => *at = new,
+            None => bail!("--set {key}: expected a value like {at}, got {value}"),
         }
-        *at = new;
     }
     Ok(config)
 }
@@ -266,17 +309,18 @@ fn run_one(workspace: &Path, experiment: &dyn Experiment, plan: &Plan, args: &Ru
     match runner::run(experiment, plan, &options)? {
         Outcome::Incomplete { done, total } => {
             println!("{slug}: {done} of {total} cells are finished in {}", out.display());
-            println!("run the other shards or arms, or the same command without --shard and --arm, to complete the result");
+            println!(
+                "run the other shards or arms, or the same command without --shard and --arm, to complete the result"
+            );
         }
         Outcome::Complete(record) => {
+            let to = workspace.join(RESULTS).join(slug);
+            if args.record {
+                record::publish(&out, &record, &to)?;
+            }
             print_verdicts(experiment.paper(), &record);
             println!("page: {}", out.join("index.html").display());
             if args.record {
-                if !workspace.join(RESULTS).parent().is_some_and(Path::is_dir) {
-                    bail!("--record works inside the workspace only");
-                }
-                let to = workspace.join(RESULTS).join(slug);
-                record::publish(&out, &record, &to)?;
                 println!("recorded in {}; now run `cargo xtask report`", to.display());
             }
         }
@@ -318,12 +362,13 @@ fn print_verdicts(paper: &Paper, record: &RunRecord) {
     }
     println!("\n{} ({}, {})\n{table}", paper.title, paper.authors, paper.year);
     println!(
-        "{}: {}; scale {}, data {}, {} seeds, {:.0} s of computing",
+        "{}: {}; scale {}, data {}, {} {}, {:.0} s of computing",
         paper.slug,
         summary(&record.counts()),
         record.scale,
         record.dataset,
         record.seeds.len(),
+        if record.seeds.len() == 1 { "seed" } else { "seeds" },
         record.wall_seconds
     );
     if record.scale != Scale::Full && record.claims.iter().any(|c| c.verdict.key() == "not_judged") {
@@ -353,7 +398,12 @@ mod tests {
         let set = |s: &str| configured(config.clone(), &[s.to_owned()]);
         assert_eq!(set("main.steps=20").unwrap()["main"]["steps"], 20);
         assert!(set("lrr=1").unwrap_err().to_string().contains("did you mean lr?"));
+        assert!(set("steps=1").unwrap_err().to_string().contains("did you mean main.steps?"));
         assert!(set("lr=fast").unwrap_err().to_string().contains("expected a value like 0.1"));
+        assert_eq!(set("lr=1").unwrap()["lr"], 1.0);
+        for bad in ["main.steps=1.5", "main.steps=-1"] {
+            assert!(set(bad).unwrap_err().to_string().contains("expected a value like 10"), "{bad}");
+        }
         assert!(set("lr").unwrap_err().to_string().contains("KEY=VALUE"));
     }
 

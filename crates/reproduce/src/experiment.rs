@@ -101,6 +101,11 @@ impl Plan {
         Ok(serde_json::from_value(self.config.clone())?)
     }
 
+    /// `cpu` or `cuda`.
+    pub fn device_name(&self) -> &'static str {
+        if self.device.is_cuda() { "cuda" } else { "cpu" }
+    }
+
     /// One cell per arm and seed, arms outermost, so that a run cut short has whole seeds of the first arms.
     pub fn cross<S: AsRef<str>>(&self, arms: &[S]) -> Vec<Cell> {
         self.seeds.iter().flat_map(|&s| arms.iter().map(move |a| Cell::new(a.as_ref(), s))).collect()

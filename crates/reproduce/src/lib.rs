@@ -16,6 +16,7 @@ pub mod verdict;
 
 mod distill;
 mod scaling;
+mod signals;
 mod ssl;
 
 use experiment::Experiment;

@@ -126,7 +126,7 @@ impl RunRecord {
             area: paper.area.into(),
             scale: plan.scale,
             dataset: plan.dataset.clone(),
-            device: if plan.device.is_cuda() { "cuda" } else { "cpu" }.into(),
+            device: plan.device_name().into(),
             threads: plan.threads,
             seeds: plan.seeds.clone(),
             wall_seconds: results.iter().map(|(_, r)| r.wall_seconds).sum(),
@@ -181,7 +181,13 @@ pub fn write(out: &Path, record: &RunRecord, results: &Results, plots: &[Plot]) 
     csv.write_record(["arm", "seed", "step", "metric", "value"])?;
     for (cell, r) in results.iter() {
         for m in &r.metrics {
-            csv.write_record([&cell.arm, &cell.seed.to_string(), &m.step.to_string(), &m.metric, &m.value.to_string()])?;
+            csv.write_record([
+                &cell.arm,
+                &cell.seed.to_string(),
+                &m.step.to_string(),
+                &m.metric,
+                &m.value.to_string(),
+            ])?;
         }
     }
     write_atomically(&out.join("metrics.csv"), &csv.into_inner()?)?;

@@ -71,11 +71,12 @@ impl CellFile {
             "scale": plan.scale,
             "dataset": plan.dataset,
             "config": plan.config,
-            "device": if plan.device.is_cuda() { "cuda" } else { "cpu" },
+            "device": plan.device_name(),
             "threads": plan.threads,
         });
         let digest = &sha256(key.to_string().as_bytes())[..12];
-        let arm: String = cell.arm.chars().map(|c| if c.is_ascii_alphanumeric() || "-=.".contains(c) { c } else { '_' }).collect();
+        let arm: String =
+            cell.arm.chars().map(|c| if c.is_ascii_alphanumeric() || "-=.".contains(c) { c } else { '_' }).collect();
         let path = folder.join("cells").join(format!("{arm}-s{}-{digest}.json", cell.seed));
         Self { key, path }
     }
@@ -88,6 +89,18 @@ impl CellFile {
     /// Lock that a process holds while it works on the cell.
     pub fn lock(&self) -> PathBuf {
         self.path.with_extension("lock")
+    }
+
+    /// Removes what a process that was killed while writing left behind; to be called under the lock.
+    pub(super) fn sweep(&self) {
+        let stem = format!(".{}.", self.path.file_stem().unwrap_or_default().to_string_lossy());
+        let Some(entries) = self.path.parent().and_then(|folder| std::fs::read_dir(folder).ok()) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(&stem) && name.ends_with(".tmp") {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// The finished cell: `None` if there is none.

@@ -2,7 +2,7 @@
 
 use super::cell::{CellRecord, MetricPoint, sha256};
 use super::progress::CellBar;
-use crate::experiment::{Cell, Plan};
+use crate::experiment::{Cell, Experiment, Plan};
 use anyhow::Result;
 use autodidact_core::seed;
 use autodidact_core::train::write_atomically;
@@ -14,6 +14,7 @@ pub struct Context<'a> {
     /// What is being run.
     pub plan: &'a Plan,
     slug: &'static str,
+    version: u32,
     cell: &'a Cell,
     record: CellRecord,
     bar: CellBar,
@@ -21,8 +22,15 @@ pub struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    pub(super) fn new(plan: &'a Plan, slug: &'static str, cell: &'a Cell, bar: CellBar, checkpoint: PathBuf) -> Self {
-        Self { plan, slug, cell, record: CellRecord::default(), bar, checkpoint }
+    pub(super) fn new(
+        experiment: &dyn Experiment,
+        plan: &'a Plan,
+        cell: &'a Cell,
+        bar: CellBar,
+        checkpoint: PathBuf,
+    ) -> Self {
+        let (slug, version) = (experiment.paper().slug, experiment.version());
+        Self { plan, slug, version, cell, record: CellRecord::default(), bar, checkpoint }
     }
 
     pub(super) fn finish(self) -> CellRecord {
@@ -65,7 +73,8 @@ impl<'a> Context<'a> {
     }
 
     /// Something expensive that several cells need (a tuned learning rate, a pre-trained network's numbers): computed once
-    /// per machine, kept in a cache under the digest of `key`, which must hold everything that decides it.
+    /// per machine, kept in a cache under the digest of `key`, which must hold everything that decides it but the paper,
+    /// the version of the experiment, the kind of device and the number of threads.
     ///
     /// # Errors
     /// Those of `make`. A cache that cannot be written is no error: the value is there.
@@ -75,7 +84,14 @@ impl<'a> Context<'a> {
         key: &impl Serialize,
         make: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Result<T> {
-        let key = serde_json::json!({ "paper": self.slug, "name": name, "key": serde_json::to_value(key)? });
+        let key = serde_json::json!({
+            "paper": self.slug,
+            "code": self.version,
+            "device": self.plan.device_name(),
+            "threads": self.plan.threads,
+            "name": name,
+            "key": serde_json::to_value(key)?,
+        });
         let digest = sha256(key.to_string().as_bytes())[..16].to_owned();
         let path = self.plan.cache.join("shared").join(format!("{digest}.json"));
         self.record.shared.insert(name.to_owned(), digest);

@@ -58,7 +58,8 @@ pub fn run(experiment: &dyn Experiment, plan: &Plan, options: &RunOptions) -> Re
     let files: Vec<CellFile> =
         cells.iter().map(|c| CellFile::new(&options.out, paper.slug, experiment.version(), plan, c)).collect();
     let folder = options.out.join("cells");
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the run folder {}", folder.display()))?;
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make the run folder {}; name another with --out", folder.display()))?;
     let mine = |i: usize| {
         options.shard.is_none_or(|(shard, of)| i % of == shard)
             && (options.arms.is_empty() || options.arms.iter().any(|a| in_arm(&cells[i].arm, a)))
@@ -93,11 +94,13 @@ fn run_cell(
     bars: &Bars,
 ) -> Result<()> {
     let lock_path = file.lock();
-    let lock = File::create(&lock_path).with_context(|| lock_path.display().to_string())?;
+    let lock = File::create(&lock_path)
+        .with_context(|| format!("cannot write {}; name another folder with --out", lock_path.display()))?;
     if let Err(TryLockError::WouldBlock) = lock.try_lock() {
         bars.say(&format!("{cell}: another process is at work on it; waiting"));
         lock.lock().with_context(|| lock_path.display().to_string())?;
     }
+    file.sweep();
     if fresh {
         let _ = std::fs::remove_file(&file.path);
         let _ = std::fs::remove_file(file.checkpoint());
@@ -109,12 +112,12 @@ fn run_cell(
             return Ok(());
         }
         Ok(None) => {}
-        Err(e) => bars.say(&format!("warning: {}: {e:#}; the cell is computed again", file.path.display())),
+        Err(e) => bars.say(&format!("warning: {} is damaged: {e:#}; the cell is computed again", file.path.display())),
     }
     let bar = bars.start(&cell.to_string());
     let start = Instant::now();
     tch::manual_seed(autodidact_core::seed::derive(cell.seed, &[experiment.paper().slug, &cell.arm]) as i64);
-    let mut context = Context::new(plan, experiment.paper().slug, cell, bar.clone(), file.checkpoint());
+    let mut context = Context::new(experiment, plan, cell, bar.clone(), file.checkpoint());
     experiment.run(cell, &mut context)?;
     let mut record = context.finish();
     record.wall_seconds = start.elapsed().as_secs_f64();
@@ -129,7 +132,7 @@ fn read_all(cells: &[Cell], files: &[CellFile], bars: &Bars) -> Vec<(Cell, CellR
     let read = |(cell, file): (&Cell, &CellFile)| match file.read() {
         Ok(record) => record.map(|r| (cell.clone(), r)),
         Err(e) => {
-            bars.say(&format!("warning: {}: {e:#}; run again to recompute it", file.path.display()));
+            bars.say(&format!("warning: {} is damaged: {e:#}; run again to recompute it", file.path.display()));
             None
         }
     };
