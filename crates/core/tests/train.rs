@@ -37,9 +37,12 @@ fn train(path: &Path, widths: &[i64], rule: Rule, seed: u64, stop: Option<usize>
                 .square()
                 .mean(Kind::Float))
         },
-        |p| match stop {
-            Some(stop) if p.done == stop => Err(autodidact_core::Error::Failed("stopped".into())),
-            _ => Ok(()),
+        |mut p| {
+            p.log("weights", p.vs.variables().values().map(|t| t.norm().double_value(&[])).fold(0.0, f64::max))?;
+            match stop {
+                Some(stop) if p.done == stop => Err(autodidact_core::Error::Failed("stopped".into())),
+                _ => Ok(()),
+            }
         },
     )?;
     Ok((from, history))
@@ -57,7 +60,7 @@ fn refusal(path: &Path, widths: &[i64], rule: Rule, seed: u64) -> String {
 }
 
 #[test]
-fn a_stopped_run_goes_on_from_its_last_checkpoint_with_all_its_losses() {
+fn a_stopped_run_goes_on_from_its_last_checkpoint_with_all_that_it_logged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("stopped");
     stopped(&path);
@@ -65,6 +68,7 @@ fn a_stopped_run_goes_on_from_its_last_checkpoint_with_all_its_losses() {
     let (start, whole) = train(&folder.path().join("whole"), &WIDTHS, adam(), 0, None).unwrap();
     assert_eq!((from, start), (4, 0));
     assert_eq!(history, whole);
+    assert!(history.losses.len() == 6 && history.logged.iter().map(|l| l.done).eq(1..=6), "{history:?}");
 }
 
 #[test]

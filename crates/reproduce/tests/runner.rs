@@ -76,6 +76,8 @@ fn a_shard_or_an_arm_alone_makes_no_record_and_says_what_is_missing() {
     assert!(out.join("run.json").exists() && finished.iter().all(|(name, cell)| cells(&out)[name] == *cell));
 }
 
+type Damage<'a> = &'a dyn Fn(&str) -> String;
+
 #[test]
 fn damaged_cells_are_found_and_computed_again() {
     let lab = Lab::new();
@@ -84,7 +86,7 @@ fn damaged_cells_are_found_and_computed_again() {
     let (whole, before) = (Outcome::read(&out), cells(&out));
     let names: Vec<&String> = before.keys().collect();
     let number = |text: &str| text.replacen("\"value\":0.", "\"value\":1.", 1);
-    let damage: [(&str, &dyn Fn(&str) -> String); 4] = [
+    let damage: [(&str, Damage); 4] = [
         ("a digit", &number),
         ("truncated", &|text| text[..text.len() / 2].to_owned()),
         ("empty", &|_| String::new()),

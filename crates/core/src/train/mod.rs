@@ -78,11 +78,24 @@ pub struct LossPoint {
     pub loss: f64,
 }
 
+/// A value that an observer logged ([`Progress::log`]).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Logged {
+    /// Steps done.
+    pub done: usize,
+    /// Name.
+    pub metric: String,
+    /// Value.
+    pub value: f64,
+}
+
 /// What a finished run logged.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct History {
     /// The loss every [`TrainConfig::log_every`] steps.
     pub losses: Vec<LossPoint>,
+    /// What observers logged, in order.
+    pub logged: Vec<Logged>,
 }
 
 /// Trains the variables of one store.
@@ -129,7 +142,8 @@ impl<'a> Trainer<'a> {
     }
 
     /// Runs to the end: `loss` gives the loss of a micro-batch (its forward pass runs in the configured precision);
-    /// `observe` sees each logged loss, and every step's end.
+    /// `observe` sees each logged loss, and every step's end. What it collects by itself does not survive a kill; what it
+    /// gives to [`Progress::log`] is in the checkpoint.
     ///
     /// # Errors
     /// Those of `loss` and `observe`; a loss that is NaN or infinite; a checkpoint that cannot be written.
@@ -163,7 +177,7 @@ impl<'a> Trainer<'a> {
             self.next += 1;
             let last = self.next == total;
             let mut point = None;
-            if index % self.config.log_every == 0 || last {
+            if index.is_multiple_of(self.config.log_every) || last {
                 let loss = sum.map_or(f64::NAN, |s| s.double_value(&[]));
                 if !loss.is_finite() {
                     return Err(Error::Failed(format!(
@@ -173,9 +187,10 @@ impl<'a> Trainer<'a> {
                 self.history.losses.push(LossPoint { step: index, loss });
                 point = Some(loss);
             }
-            observe(Progress { done: self.next, total, loss: point, vs: self.vs })?;
+            let history = &mut self.history;
+            observe(Progress { done: self.next, total, loss: point, vs: self.vs, history })?;
             if let Some((_, every)) = &self.config.checkpoint
-                && (self.next % (*every).max(1) == 0 && !last)
+                && (self.next.is_multiple_of((*every).max(1)) && !last)
             {
                 self.save()?;
             }
@@ -271,4 +286,17 @@ pub struct Progress<'a> {
     pub loss: Option<f64>,
     /// The trained variables.
     pub vs: &'a VarStore,
+    history: &'a mut History,
+}
+
+impl Progress<'_> {
+    /// Logs a value into the run's [`History`]; after a resume it is there again.
+    ///
+    /// # Errors
+    /// A value that is not finite, which a checkpoint cannot hold.
+    pub fn log(&mut self, metric: &str, value: f64) -> Result<()> {
+        check_range(metric, value, ..)?;
+        self.history.logged.push(Logged { done: self.done, metric: metric.to_owned(), value });
+        Ok(())
+    }
 }
