@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 
 def peer(package):
@@ -31,7 +32,12 @@ class Workers:
 
     def __init__(self):
         self.count = torch.get_num_threads()
-        self.pool = multiprocessing.get_context("fork").Pool(self.count, torch.set_num_threads, (1,))
+        self.pool = multiprocessing.get_context("fork").Pool(self.count, self.one_thread)
+
+    @staticmethod
+    def one_thread():
+        torch.set_num_threads(1)
+        threadpool_limits(1)
 
     def __del__(self):
         self.pool.terminate()

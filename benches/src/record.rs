@@ -55,12 +55,11 @@ impl Record {
 
     fn rows(&self) -> Table {
         let mut table = Table::new();
-        table.set_header(["entry", "work", "ours", "beside", "its time", "ratio (95 %)", "target", "memory"]);
+        table.set_header(["entry", "ours", "beside", "its time", "ratio (95 %)", "target", "memory"]);
         for e in &self.entries {
             let beside = |f: fn(&crate::Pace) -> String| e.beside.as_ref().map_or("–".into(), f);
             table.add_row([
-                e.name.clone(),
-                e.what.clone(),
+                format!("{}: {}", e.name, e.what),
                 duration(e.ours.median()),
                 beside(|b| b.who.clone()),
                 beside(|b| duration(b.median())),
@@ -77,7 +76,7 @@ impl Record {
     pub fn markdown(&self) -> String {
         let mut table = self.rows();
         table.load_style(presets::ASCII_MARKDOWN);
-        let mut text = format!("{}, {}, {} threads on each side.\n\n{table}\n", self.date, self.cpu, self.threads);
+        let mut text = format!("{}, {}, threads on each side: {}.\n\n{table}\n", self.date, self.cpu, self.threads);
         let growth = self.growth();
         if !growth.is_empty() {
             text += "\nGrowth with problem size:\n\n";

@@ -22,10 +22,10 @@ pub fn entries(threads: usize) -> [Entry; 2] {
             Ok(a.apply(&images, &mut rng)?.size()[0] as f64 + b.apply(&images, &mut rng)?.size()[0] as f64)
         }))
     };
-    let peer = format!("the two Barlow Twins views of 512 images of 32x32, on {threads} cores");
+    let what = format!("both Barlow Twins views of 512 images of 32x32, threads: {threads}");
     [
-        Entry::new("augment/two-views", peer, views)
-            .beside_python("PIL transforms in one process per core", "two_views", json!({"images": 512, "side": 32}))
+        Entry::new("augment/two-views", what, views)
+            .beside_python("PIL transforms in a process per thread", "two_views", json!({"images": 512, "side": 32}))
             .agreeing(0.0)
             .at_most(0.2),
         Entry::new("augment/share-of-step", "the views alone, of a small Barlow Twins step (batch 128, 16x16)", || {

@@ -1,6 +1,6 @@
 //! Curve fits and kernel regressions.
 
-use crate::{scrambled, sizes};
+use crate::scrambled;
 use anyhow::Result;
 use autodidact_benches::Entry;
 use autodidact_distill::kernel::{Kernel, KernelRidge};
@@ -36,7 +36,6 @@ fn annealing_fit(name: &str, analytic: bool) -> Result<Entry> {
 
 /// Twenty steps of self-distilled kernel ridge regression.
 fn ridge_chain() -> Entry {
-    let (arguments, size) = sizes(&[("n", 400), ("d", 10), ("steps", 20)]);
     let ours = || {
         let (x, y) = (scrambled(&[400, 10], 0.0, Kind::Double), scrambled(&[400, 1], 0.5, Kind::Double));
         Ok(Box::new(move || {
@@ -46,7 +45,7 @@ fn ridge_chain() -> Entry {
             Ok(chain.train_predictions(20)?.double_value(&[0, 0]))
         }) as _)
     };
-    Entry::new(format!("distill/kernel-ridge-chain/{size}"), "self-distilled kernel ridge regression", ours)
-        .beside_python("KernelRidge, refitted", "ridge_chain", arguments)
+    Entry::new("distill/kernel-ridge-chain", "20 steps of self-distillation at n = 400", ours)
+        .beside_python("KernelRidge, refitted", "ridge_chain", json!({"n": 400, "d": 10, "steps": 20}))
         .agreeing(1e-6)
 }

@@ -9,7 +9,6 @@ mod ssl;
 use anyhow::{Context, Result};
 use autodidact_benches::{Effort, Entry, Peer, Record, measure};
 use clap::Parser;
-use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -24,7 +23,7 @@ struct Options {
     /// Rounds, each a turn of both sides
     #[arg(long, default_value_t = Effort::default().rounds)]
     rounds: usize,
-    /// Seconds after which an entry ends early (but not before seven rounds)
+    /// Seconds after which an entry ends early (not before seven rounds)
     #[arg(long, default_value_t = Effort::default().limit.as_secs_f64())]
     seconds: f64,
     /// Threads of each side [default: all]
@@ -75,21 +74,24 @@ fn main() -> Result<()> {
         let name = entry.name.clone();
         eprintln!("{name}: {}", entry.what);
         record.entries.push(measure(entry, peer.as_mut(), effort).context(name)?);
+        if options.bench {
+            record.write(&options.out)?;
+        }
     }
     println!("{}", record.table());
     for (series, exponent) in record.growth() {
         println!("{series}: exponent {exponent:.2}");
-    }
-    if options.bench {
-        record.write(&options.out)?;
     }
     Ok(())
 }
 
 fn peer(python: &Path, threads: usize) -> Result<Peer> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/serve.py");
+    let mut command = Command::new(python);
+    // NumPy and SciPy read the number of threads when they load.
+    command.env("OMP_NUM_THREADS", threads.to_string()).env("OPENBLAS_NUM_THREADS", threads.to_string());
     // The interpreter brings a libtorch of its own, which ours on the library path must not replace.
-    Peer::start(Command::new(python).arg(script).env_remove("LD_LIBRARY_PATH"), threads)
+    Peer::start(command.arg(script).env_remove("LD_LIBRARY_PATH"), threads)
 }
 
 fn entries(threads: usize) -> Result<Vec<Entry>> {
@@ -106,11 +108,4 @@ fn scrambled(shape: &[i64], phase: f64, kind: Kind) -> Tensor {
     let count: i64 = shape.iter().product();
     let i = Tensor::arange(count, (Kind::Double, Device::Cpu));
     ((i * 12.9898 + phase).sin() * 43758.5453).frac().to_kind(kind).view(shape)
-}
-
-/// Sizes as arguments of a peer, and as part of a name.
-fn sizes(pairs: &[(&str, i64)]) -> (Value, String) {
-    let arguments = pairs.iter().map(|&(k, v)| (k.to_owned(), json!(v))).collect();
-    let name = pairs.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(",");
-    (Value::Object(arguments), name)
 }

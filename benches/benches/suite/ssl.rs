@@ -1,10 +1,11 @@
 //! Self-supervised losses, forward and backward.
 
-use crate::{scrambled, sizes};
+use crate::scrambled;
 use anyhow::Result;
 use autodidact_benches::Entry;
 use autodidact_ssl::barlow_twins::BarlowTwinsLoss;
 use autodidact_ssl::contrastive::nt_xent;
+use serde_json::json;
 use tch::{Kind, Tensor};
 
 /// A loss of two batches of embeddings.
@@ -21,14 +22,12 @@ pub fn entries() -> Vec<Entry> {
     let mut all = vec![];
     for (name, class, work, loss) in losses {
         for (n, d) in [(256, 128), (256, 2048), (1024, 128), (1024, 2048)] {
-            let (arguments, size) = sizes(&[("n", n), ("d", d)]);
-            all.push(
-                entry(format!("ssl/{name}/{size}"), loss, n, d).beside_python(class, work, arguments).agreeing(1e-4),
-            );
+            let entry = entry(format!("ssl/{name}/n={n},d={d}"), loss, n, d);
+            all.push(entry.beside_python(class, work, json!({"n": n, "d": d})).agreeing(1e-4));
         }
     }
     let growth = [128, 512, 2048].map(|d| {
-        entry(format!("ssl/growth/barlow-twins/n=256,d={d}"), BARLOW_TWINS, 256, d)
+        entry(format!("ssl/growth/barlow-twins/d={d}"), BARLOW_TWINS, 256, d)
             .in_series("Barlow Twins loss over D at N = 256", d as f64)
     });
     all.extend(growth);
