@@ -105,9 +105,10 @@ pub fn measure(entry: Entry, peer: Option<&mut Peer>, effort: Effort) -> Result<
 }
 
 fn check_agreement(ours: f64, other: f64, tolerance: Option<f64>) -> Result<()> {
+    // The difference of a NaN is NaN, which is within nothing.
+    let agrees = |t: f64| (ours - other).abs() <= t * other.abs();
     match tolerance {
-        // Written so that NaN does not agree.
-        Some(t) if !((ours - other).abs() <= t * other.abs()) => {
+        Some(t) if !agrees(t) => {
             bail!(
                 "the two sides do different work: ours gives {ours}, the other {other}, more than {t} apart (relative)"
             )
