@@ -6,7 +6,8 @@ fn main() {
     println!("cargo:rerun-if-changed=shim/shim.cpp");
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     let lib = PathBuf::from(
-        std::env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys says where libtorch is (is its `links` key still `tch`?)"),
+        std::env::var("DEP_TCH_LIBTORCH_LIB")
+            .expect("torch-sys says where libtorch is (is its `links` key still `tch`?)"),
     );
     let include = lib.parent().expect("libtorch/lib has a parent").join("include");
     cc::Build::new()

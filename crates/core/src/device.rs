@@ -80,7 +80,7 @@ fn load_cuda() -> Result<(), &'static str> {
             Err("CUDA is loaded dynamically on Linux only".into())
         })
         .as_ref()
-        .map(|()| ())
+        .copied()
         .map_err(String::as_str)
 }
 

@@ -124,7 +124,8 @@ impl Schedule {
         if step < self.warmup {
             return self.peak * step as f64 / self.warmup as f64;
         }
-        let span = |from: usize, to: usize| (step.saturating_sub(from)) as f64 / (to.saturating_sub(from)).max(1) as f64;
+        let span =
+            |from: usize, to: usize| (step.saturating_sub(from)) as f64 / (to.saturating_sub(from)).max(1) as f64;
         let factor = match &self.shape {
             Shape::Constant => 1.0,
             Shape::Decay { decay, end } => decay.factor(span(self.warmup, self.total), *end),

@@ -158,9 +158,7 @@ pub(crate) fn lars(params: &[Tensor], grads: &[Tensor], buffers: &[Tensor], o: &
     let n = same_length(&[params, grads, buffers])?;
     let [p, g, b] = [params, grads, buffers].map(pointers);
     // SAFETY: each list holds `n` live tensors.
-    check(unsafe {
-        ad_lars(p.as_ptr(), g.as_ptr(), b.as_ptr(), n, o.lr, o.momentum, o.weight_decay, o.eta, o.adapt)
-    })
+    check(unsafe { ad_lars(p.as_ptr(), g.as_ptr(), b.as_ptr(), n, o.lr, o.momentum, o.weight_decay, o.eta, o.adapt) })
 }
 
 /// Scales the gradients in place so that their joint norm is at most `max_norm`; returns the norm before as a scalar tensor.

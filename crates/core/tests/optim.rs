@@ -25,7 +25,9 @@ fn loss(vs: &VarStore, golden: &BTreeMap<String, Tensor>) -> Tensor {
 }
 
 fn groups(vs: &VarStore) -> Vec<Group> {
-    let of = |names: [&str; 2], decay| Group::of(names.map(|n| (n.to_owned(), vs.variables()[n].shallow_clone())).into(), decay);
+    let of = |names: [&str; 2], decay| {
+        Group::of(names.map(|n| (n.to_owned(), vs.variables()[n].shallow_clone())).into(), decay)
+    };
     vec![of(["w1", "w2"], 0.1), Group { adapt: false, ..of(["b1", "b2"], 0.0).scaled(0.3) }]
 }
 

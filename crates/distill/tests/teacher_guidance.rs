@@ -83,7 +83,10 @@ fn the_toys_optimal_weights() {
         assert!((got - error).abs() < 1e-6, "step {t}: {got}");
         // No other weight of a fine grid is better at this step.
         let (f, g) = chain.components(t, &x).unwrap();
-        let best = (-100..=200).map(|a| f64::from(a) / 100.0).map(|a| mse(&(&f * a + &g * (1.0 - a)), &sine(&x))).fold(f64::MAX, f64::min);
+        let best = (-100..=200)
+            .map(|a| f64::from(a) / 100.0)
+            .map(|a| mse(&(&f * a + &g * (1.0 - a)), &sine(&x)))
+            .fold(f64::MAX, f64::min);
         assert!(got <= best + 1e-12);
     }
     for (alpha, error) in [(0.0, 0.151703), (1.0, 0.164695)] {
@@ -96,9 +99,11 @@ fn the_toys_optimal_weights() {
 #[test]
 fn chains_equal_scikit_learns() {
     let golden = fixture(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/krr.safetensors"));
-    for (name, kernel) in
-        [("rbf", Kernel::Rbf { gamma: 0.3 }), ("laplacian", Kernel::Laplacian { gamma: 0.3 }), ("linear", Kernel::Linear)]
-    {
+    for (name, kernel) in [
+        ("rbf", Kernel::Rbf { gamma: 0.3 }),
+        ("laplacian", Kernel::Laplacian { gamma: 0.3 }),
+        ("linear", Kernel::Linear),
+    ] {
         let krr = KernelRidge { kernel, lambda: 0.2 };
         let mut chain = SelfDistilledKrr::new(krr, &golden["x"], &golden["y"], AlphaSchedule::Constant(0.3)).unwrap();
         chain.run(4).unwrap();
@@ -166,7 +171,8 @@ fn the_coefficients_minimise_the_step_objective() {
     tch::manual_seed(5);
     let (x, y) = (Tensor::randn([8, 2], F64), Tensor::randn([8, 1], F64));
     let kernel = Kernel::Rbf { gamma: 0.5 };
-    let mut chain = SelfDistilledKrr::new(KernelRidge { kernel, lambda: 0.3 }, &x, &y, AlphaSchedule::Constant(0.4)).unwrap();
+    let mut chain =
+        SelfDistilledKrr::new(KernelRidge { kernel, lambda: 0.3 }, &x, &y, AlphaSchedule::Constant(0.4)).unwrap();
     chain.run(2).unwrap();
     let (gram, teacher) = (kernel.matrix(&x, &x).unwrap(), chain.train_predictions(1).unwrap());
     let objective = |beta: &Tensor| {
@@ -195,7 +201,8 @@ fn deep_losses_by_hand_and_by_finite_differences() {
     let teacher = Tensor::from_slice2(&[[0.75f32, 0.25]]);
     // Equal logits: probabilities (1/2, 1/2).
     let logits = Tensor::from_slice2(&[[0f32, 0.0]]);
-    let loss = |alpha, kind| weighted_distillation_loss(&logits, &teacher, &onehot, alpha, kind).unwrap().double_value(&[]);
+    let loss =
+        |alpha, kind| weighted_distillation_loss(&logits, &teacher, &onehot, alpha, kind).unwrap().double_value(&[]);
     assert!((loss(0.6, DistillationLoss::BrierSoftmax) - (0.6 * 0.25 + 0.4 * 0.0625)).abs() < 1e-7);
     assert!((loss(0.6, DistillationLoss::CrossEntropy) - 2f64.ln()).abs() < 1e-6);
     assert!((loss(0.0, DistillationLoss::LogitMse) - (0.75f64.powi(2) + 0.25f64.powi(2)) / 2.0).abs() < 1e-7);
@@ -208,8 +215,12 @@ fn deep_losses_by_hand_and_by_finite_differences() {
         let reference = |x: &Tensor| {
             let p = x.softmax(1, Kind::Double);
             match kind {
-                DistillationLoss::BrierSoftmax => (&p - &onehot).square().mean(Kind::Double) * 0.3 + (&p - &teacher).square().mean(Kind::Double) * 0.7,
-                DistillationLoss::LogitMse => (x - &onehot).square().mean(Kind::Double) * 0.3 + (x - &teacher).square().mean(Kind::Double) * 0.7,
+                DistillationLoss::BrierSoftmax => {
+                    (&p - &onehot).square().mean(Kind::Double) * 0.3 + (&p - &teacher).square().mean(Kind::Double) * 0.7
+                }
+                DistillationLoss::LogitMse => {
+                    (x - &onehot).square().mean(Kind::Double) * 0.3 + (x - &teacher).square().mean(Kind::Double) * 0.7
+                }
                 DistillationLoss::CrossEntropy => -((&onehot * 0.3 + &teacher * 0.7) * p.log()).sum(Kind::Double) / 3.0,
             }
         };
@@ -231,18 +242,23 @@ fn the_deep_chain_hands_on_teachers_and_estimates_weights() {
     // Networks are stand-ins: a number whose "probabilities" are (p, 1 - p).
     let y = Tensor::from_slice2(&[[1.0f64, 0.0]]);
     let predict = |m: &f64| Ok(Tensor::from_slice2(&[[*m, 1.0 - *m]]));
-    let train = |step: usize, alpha: f64, teacher: Option<&f64>| Ok(match teacher {
-        None => 1.25,
-        Some(t) => alpha * 1.25 + (1.0 - alpha) * (t - 0.5 / (step - 1) as f64),
-    });
+    let train = |step: usize, alpha: f64, teacher: Option<&f64>| {
+        Ok(match teacher {
+            None => 1.25,
+            Some(t) => alpha * 1.25 + (1.0 - alpha) * (t - 0.5 / (step - 1) as f64),
+        })
+    };
     let chain = SelfDistillation { steps: 3, alpha: GroundTruthWeight::Estimated }.run(train, predict, &y).unwrap();
     // Step 2: 1.25 from the ground truth and 0.75 from the teacher alone: half of each hits 1.
     assert!((chain[1].alpha - 0.5).abs() < 1e-12 && (chain[1].model - 1.0).abs() < 1e-12);
     assert!((chain[2].model - 1.0).abs() < 1e-12);
-    let constant = SelfDistillation { steps: 3, alpha: GroundTruthWeight::Constant(0.0) }.run(train, predict, &y).unwrap();
+    let constant =
+        SelfDistillation { steps: 3, alpha: GroundTruthWeight::Constant(0.0) }.run(train, predict, &y).unwrap();
     assert_eq!(constant.iter().map(|s| s.model).collect::<Vec<_>>(), [1.25, 0.75, 0.5]);
     assert!(SelfDistillation { steps: 0, alpha: GroundTruthWeight::Estimated }.run(train, predict, &y).is_err());
-    assert!(SelfDistillation { steps: 3, alpha: GroundTruthWeight::PerStep(vec![1.0]) }.run(train, predict, &y).is_err());
+    assert!(
+        SelfDistillation { steps: 3, alpha: GroundTruthWeight::PerStep(vec![1.0]) }.run(train, predict, &y).is_err()
+    );
 }
 
 #[test]
@@ -263,6 +279,7 @@ fn bad_input_is_an_error() {
     assert!(chain.step().unwrap_err().to_string().contains("at most 2"));
     assert!(chain.model(3).is_err() && chain.model(0).is_err());
     let logits = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
-    let bad = weighted_distillation_loss(&logits, &logits, &logits.narrow(1, 0, 2), 0.5, DistillationLoss::BrierSoftmax);
+    let bad =
+        weighted_distillation_loss(&logits, &logits, &logits.narrow(1, 0, 2), 0.5, DistillationLoss::BrierSoftmax);
     assert!(bad.unwrap_err().to_string().contains("onehot"));
 }

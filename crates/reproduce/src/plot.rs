@@ -244,7 +244,9 @@ impl Plot {
             .map_err(text)?;
         for (i, (_, value, half, c)) in bars.iter().enumerate() {
             let at = (n - 1 - i) as f64;
-            chart.draw_series([Rectangle::new([(0.0, at - 0.32), (*value, at + 0.32)], colour(*c).filled())]).map_err(text)?;
+            chart
+                .draw_series([Rectangle::new([(0.0, at - 0.32), (*value, at + 0.32)], colour(*c).filled())])
+                .map_err(text)?;
             if *half > 0.0 {
                 let bar = ErrorBar::new_horizontal(at, value - half, *value, value + half, BLACK.stroke_width(2), 8);
                 chart.draw_series([bar]).map_err(text)?;
@@ -306,7 +308,8 @@ fn draw_heat(root: &Area<'_>, panels: &[(String, usize, usize, Vec<f64>)], low: 
 
 /// Orange below the middle, grey-white at it, blue above.
 fn diverging(t: f64) -> RGBColor {
-    let (end, amount) = if t < 0.5 { (RGBColor(213, 94, 0), 1.0 - 2.0 * t) } else { (RGBColor(0, 84, 148), 2.0 * t - 1.0) };
+    let (end, amount) =
+        if t < 0.5 { (RGBColor(213, 94, 0), 1.0 - 2.0 * t) } else { (RGBColor(0, 84, 148), 2.0 * t - 1.0) };
     let mix = |a: u8, b: u8| (f64::from(a) + (f64::from(b) - f64::from(a)) * amount).round() as u8;
     RGBColor(mix(245, end.0), mix(245, end.1), mix(245, end.2))
 }
@@ -318,10 +321,15 @@ mod tests {
     #[test]
     fn svgs_have_their_labels_and_take_the_pages_ink() {
         let s = Series::with_intervals("full", 0, vec![(1.0, 2.0, 0.1), (10.0, 3.0, 0.2), (100.0, f64::NAN, 0.0)]);
-        let svg = Plot::lines("p", "c", "batch size", "accuracy (%)", vec![s.clone(), s.dashed()]).log(true, false).svg().unwrap();
+        let svg = Plot::lines("p", "c", "batch size", "accuracy (%)", vec![s.clone(), s.dashed()])
+            .log(true, false)
+            .svg()
+            .unwrap();
         assert!(svg.contains("accuracy (%)") && svg.contains("batch size") && svg.contains("full"));
         assert!(svg.contains("currentColor") && !svg.contains("#000000"));
-        let svg = Plot::bars("b", "c", "accuracy (%)", vec![("full".into(), 42.0, 1.0, 0), ("random".into(), 30.0, 0.0, 1)]).svg();
+        let svg =
+            Plot::bars("b", "c", "accuracy (%)", vec![("full".into(), 42.0, 1.0, 0), ("random".into(), 30.0, 0.0, 1)])
+                .svg();
         assert!(svg.unwrap().contains("random"));
         assert!(Plot::lines("p", "c", "x", "y", vec![]).svg().is_err());
     }

@@ -115,7 +115,9 @@ impl Results {
     /// # Errors
     /// No such cell or array.
     pub fn array(&self, arm: &str, seed: u64, name: &str) -> Result<&[f64]> {
-        let Some(array) = self.record(arm, seed)?.arrays.get(name) else { bail!("cell {arm} seed {seed} has no array {name}") };
+        let Some(array) = self.record(arm, seed)?.arrays.get(name) else {
+            bail!("cell {arm} seed {seed} has no array {name}")
+        };
         Ok(array)
     }
 }

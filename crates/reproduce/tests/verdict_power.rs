@@ -108,7 +108,8 @@ fn correlations() {
     let n = 20;
     let study = |rng: &mut ChaCha8Rng, rho: f64| {
         let x = normals(rng, n, 0.0, 1.0);
-        let y: Vec<f64> = x.iter().zip(normals(rng, n, 0.0, 1.0)).map(|(x, e)| rho * x + (1.0 - rho * rho).sqrt() * e).collect();
+        let y: Vec<f64> =
+            x.iter().zip(normals(rng, n, 0.0, 1.0)).map(|(x, e)| rho * x + (1.0 - rho * rho).sqrt() * e).collect();
         verdict::correlation(&x, &y, 0.0)
     };
     // Spearman's coefficient of normal pairs is (6/pi) asin(rho/2); its transform is about normal with variance 1.06/(n-3).

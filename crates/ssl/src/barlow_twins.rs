@@ -141,7 +141,9 @@ pub fn cross_correlation(za: &Tensor, zb: &Tensor, standardise: Standardise) -> 
 /// A matrix that is not square.
 pub fn off_diagonal(c: &Tensor) -> Result<Tensor> {
     match c.size()[..] {
-        [d, e] if d == e && d > 0 => Ok(c.flatten(0, 1).narrow(0, 0, d * d - 1).view([d - 1, d + 1]).narrow(1, 1, d).reshape([-1])),
+        [d, e] if d == e && d > 0 => {
+            Ok(c.flatten(0, 1).narrow(0, 0, d * d - 1).view([d - 1, d + 1]).narrow(1, 1, d).reshape([-1]))
+        }
         _ => Err(Error::shape("c", "[D, D]", c)),
     }
 }
@@ -250,7 +252,14 @@ pub struct Recipe {
 
 impl Default for Recipe {
     fn default() -> Self {
-        Self { lr_weights: 0.2, lr_biases: 0.0048, weight_decay: 1e-6, lars: Lars::default(), warmup_epochs: 10, end: 1e-3 }
+        Self {
+            lr_weights: 0.2,
+            lr_biases: 0.0048,
+            weight_decay: 1e-6,
+            lars: Lars::default(),
+            warmup_epochs: 10,
+            end: 1e-3,
+        }
     }
 }
 
@@ -270,6 +279,7 @@ impl Recipe {
     /// The schedule of the weights' learning rate: linear warm-up, then a cosine to `end` of the peak.
     pub fn schedule(&self, batch: usize, steps_per_epoch: usize, epochs: usize) -> Schedule {
         let peak = self.lr_weights * batch as f64 / 256.0;
-        Schedule::new(peak, epochs * steps_per_epoch, Shape::cosine_to(self.end)).warmup(self.warmup_epochs * steps_per_epoch)
+        Schedule::new(peak, epochs * steps_per_epoch, Shape::cosine_to(self.end))
+            .warmup(self.warmup_epochs * steps_per_epoch)
     }
 }

@@ -34,9 +34,8 @@ fn loss(config: BarlowTwinsLoss, za: &Tensor, zb: &Tensor) -> f64 {
 #[test]
 fn losses_and_gradients_equal_those_of_lightly() {
     let golden = fixture(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/losses.safetensors"));
-    let bt = |a: &Tensor, b: &Tensor| {
-        BarlowTwinsLoss { lambda: 5e-3, ..Default::default() }.forward(a, b).unwrap().total
-    };
+    let bt =
+        |a: &Tensor, b: &Tensor| BarlowTwinsLoss { lambda: 5e-3, ..Default::default() }.forward(a, b).unwrap().total;
     type Loss<'a> = &'a dyn Fn(&Tensor, &Tensor) -> Tensor;
     let losses: [(&str, Loss); 4] = [
         ("barlow_twins", &bt),

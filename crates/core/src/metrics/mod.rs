@@ -69,7 +69,11 @@ pub fn effective_rank(features: &Tensor) -> Result<f64> {
     let singular = gram.f_linalg_eigvalsh("L")?.clamp_min(0.0).sqrt();
     let p = &singular / singular.sum(Kind::Double);
     let entropy = -(&p * p.clamp_min(1e-300).log()).sum(Kind::Double).double_value(&[]);
-    if entropy.is_finite() { Ok(entropy.exp()) } else { Err(Error::value("features", "finite, not all zero", "otherwise")) }
+    if entropy.is_finite() {
+        Ok(entropy.exp())
+    } else {
+        Err(Error::value("features", "finite, not all zero", "otherwise"))
+    }
 }
 
 #[cfg(test)]

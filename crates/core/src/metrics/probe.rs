@@ -107,9 +107,9 @@ impl RidgeProbe {
         let normal = x.tr().matmul(&x);
         let ridge = normal.trace() * (self.penalty / d as f64);
         let normal = normal + Tensor::eye(d, (Kind::Double, x.device())) * ridge;
-        let factor = normal.f_linalg_cholesky(false).map_err(|_| {
-            Error::value("features", "finite values that vary", "otherwise")
-        })?;
+        let factor = normal
+            .f_linalg_cholesky(false)
+            .map_err(|_| Error::value("features", "finite values that vary", "otherwise"))?;
         let weight = x.tr().matmul(&(y - &centre)).f_cholesky_solve(&factor, false)?;
         Ok((test.to_kind(Kind::Double) - mean).matmul(&weight) + centre)
     }

@@ -47,7 +47,13 @@ pub struct KvCache {
 }
 
 impl KvCache {
-    pub(super) fn new(layers: usize, batch: i64, config: &AttentionConfig, capacity: i64, options: (Kind, Device)) -> Self {
+    pub(super) fn new(
+        layers: usize,
+        batch: i64,
+        config: &AttentionConfig,
+        capacity: i64,
+        options: (Kind, Device),
+    ) -> Self {
         let shape = [batch, config.kv_heads, capacity, config.width / config.heads];
         let buffer = || Tensor::zeros(shape, options);
         Self { layers: (0..layers).map(|_| (buffer(), buffer())).collect(), len: 0, capacity }
@@ -131,16 +137,8 @@ impl Attention {
             causal &= past == 0;
         }
         let causal = causal && t > 1;
-        let y = Tensor::scaled_dot_product_attention(
-            &q,
-            &k,
-            &v,
-            mask.as_ref(),
-            0.0,
-            causal,
-            None,
-            c.heads != c.kv_heads,
-        );
+        let y =
+            Tensor::scaled_dot_product_attention(&q, &k, &v, mask.as_ref(), 0.0, causal, None, c.heads != c.kv_heads);
         self.out.forward(&y.transpose(1, 2).reshape([b, t, c.width]))
     }
 }

@@ -77,7 +77,11 @@ impl Gpt {
     pub fn new(p: Path, config: &GptConfig) -> Result<Self> {
         let &GptConfig { vocab, context, width, bias, .. } = config;
         if vocab < 1 || context < 1 || width < 1 || config.depth < 1 {
-            return Err(Error::value("GPT sizes", "positive vocabulary, context, width and depth", format!("{config:?}")));
+            return Err(Error::value(
+                "GPT sizes",
+                "positive vocabulary, context, width and depth",
+                format!("{config:?}"),
+            ));
         }
         let rotary = match config.position {
             Position::Rotary(base) => Some(base),
@@ -110,8 +114,12 @@ impl Gpt {
     fn initialise(&self) {
         let residual = 0.02 / (2.0 * self.config.depth as f64).sqrt();
         for block in &self.blocks {
-            for (linear, stdev) in
-                block.attention.linears().into_iter().zip([0.02, residual]).chain([(&block.up, 0.02), (&block.down, residual)])
+            for (linear, stdev) in block
+                .attention
+                .linears()
+                .into_iter()
+                .zip([0.02, residual])
+                .chain([(&block.up, 0.02), (&block.down, residual)])
             {
                 let _ = linear.ws.shallow_clone().normal_(0.0, stdev);
                 if let Some(bias) = &linear.bs {
@@ -154,9 +162,10 @@ impl Gpt {
         if let Some(positions) = &self.positions {
             x += positions.narrow(0, past, t);
         }
-        let table = self.attention.rotary.map(|base| {
-            rotary_table(self.config.width / self.config.heads, base, past, t, tokens.device())
-        });
+        let table = self
+            .attention
+            .rotary
+            .map(|base| rotary_table(self.config.width / self.config.heads, base, past, t, tokens.device()));
         for (i, block) in self.blocks.iter().enumerate() {
             let layer = cache.as_mut().map(|c| {
                 let (k, v) = &mut c.layers[i];

@@ -3,8 +3,8 @@
 use super::attention::{Attention, AttentionConfig};
 use super::layers;
 use crate::{Error, Result};
-use tch::nn::{Conv2D, Init, LayerNorm, Linear, Module, ModuleT, Path};
 use tch::Tensor;
+use tch::nn::{Conv2D, Init, LayerNorm, Linear, Module, ModuleT, Path};
 
 /// Shape of a [`Vit`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,8 +62,7 @@ impl Vit {
         if patch < 1 || side % patch != 0 {
             return Err(Error::value("image side", format!("a multiple of patch {patch}"), side));
         }
-        let attention =
-            AttentionConfig { width, heads, kv_heads: heads, bias: true, causal: false, rotary: None };
+        let attention = AttentionConfig { width, heads, kv_heads: heads, bias: true, causal: false, rotary: None };
         let count = (side / patch).pow(2);
         let init = Init::Randn { mean: 0.0, stdev: 0.02 };
         let blocks = (0..config.depth).map(|i| {

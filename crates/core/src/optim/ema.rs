@@ -28,7 +28,9 @@ impl Ema {
         let mut names: Vec<_> = target.variables().into_iter().collect();
         names.sort_by(|a, b| a.0.cmp(&b.0));
         for (name, t) in names {
-            let o = source.get(&name).ok_or_else(|| Error::value("online network", format!("a variable {name}"), "none"))?;
+            let o = source
+                .get(&name)
+                .ok_or_else(|| Error::value("online network", format!("a variable {name}"), "none"))?;
             if o.size() != t.size() {
                 return Err(Error::shape(format!("online network's {name}"), format!("{:?}", t.size()), o));
             }

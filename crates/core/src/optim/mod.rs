@@ -154,8 +154,9 @@ impl Optimizer {
         }
         let slot = |g: &Group, slot: &str| -> Vec<Tensor> {
             let scalar = slot == "step";
-            let zeros =
-                |p: &Tensor| if scalar { Tensor::zeros([], (Kind::Float, p.device())) } else { p.detach().zeros_like() };
+            let zeros = |p: &Tensor| {
+                if scalar { Tensor::zeros([], (Kind::Float, p.device())) } else { p.detach().zeros_like() }
+            };
             g.params.iter().map(zeros).collect()
         };
         let state = groups.iter().map(|g| rule.slots().iter().map(|s| slot(g, s)).collect()).collect();
@@ -174,7 +175,8 @@ impl Optimizer {
             if with_grad.is_empty() {
                 continue;
             }
-            let pick = |list: &[Tensor]| -> Vec<Tensor> { with_grad.iter().map(|&i| list[i].shallow_clone()).collect() };
+            let pick =
+                |list: &[Tensor]| -> Vec<Tensor> { with_grad.iter().map(|&i| list[i].shallow_clone()).collect() };
             let (params, grads) = (pick(&g.params), pick(&grads));
             let slots: Vec<Vec<Tensor>> = state.iter().map(|s| pick(s)).collect();
             let (lr, weight_decay) = (lr * g.lr_scale, g.weight_decay);

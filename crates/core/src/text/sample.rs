@@ -73,7 +73,11 @@ impl<'a> Sampler<'a> {
         for at in 0..self.config.max_new {
             let hidden = self.model.hidden(&input, Some(&mut cache))?;
             let next = self.choose(&self.model.project(&hidden.select(1, -1)));
-            out = out.index_put(&[Some(rows.shallow_clone()), Some(Tensor::from(at).to_device(prompts.device()))], &next, false);
+            out = out.index_put(
+                &[Some(rows.shallow_clone()), Some(Tensor::from(at).to_device(prompts.device()))],
+                &next,
+                false,
+            );
             length = at + 1;
             let mut next = next;
             if !self.config.stop.is_empty() {
@@ -125,7 +129,9 @@ mod tests {
         tch::manual_seed(11);
         let vs = VarStore::new(Device::Cpu);
         let model = Gpt::new(vs.root(), &GptConfig::gpt2(7, 24, 16, 2, 2)).unwrap();
-        tch::no_grad(|| vs.trainable_variables().iter_mut().filter(|t| t.dim() > 1).for_each(|t| drop(t.g_mul_scalar_(30.0))));
+        tch::no_grad(|| {
+            vs.trainable_variables().iter_mut().filter(|t| t.dim() > 1).for_each(|t| drop(t.g_mul_scalar_(30.0)))
+        });
         (vs, model)
     }
 
@@ -150,7 +156,8 @@ mod tests {
         let greedy = SamplerConfig { max_new: 12, temperature: 0.0, padding: -1, ..Default::default() };
         let free = Sampler::new(&model, greedy.clone()).unwrap().sample(&prompts).unwrap();
         let stop = free.int64_value(&[0, 2]);
-        let stopped = Sampler::new(&model, SamplerConfig { stop: vec![stop], ..greedy }).unwrap().sample(&prompts).unwrap();
+        let stopped =
+            Sampler::new(&model, SamplerConfig { stop: vec![stop], ..greedy }).unwrap().sample(&prompts).unwrap();
         for row in 0..6 {
             let free: Vec<i64> = free.get(row).try_into().unwrap();
             let got: Vec<i64> = stopped.get(row).try_into().unwrap();

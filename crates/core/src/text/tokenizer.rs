@@ -54,13 +54,17 @@ impl Tokenizer for CharTokenizer {
     }
 
     fn encode(&self, text: &str) -> Result<Vec<i64>> {
-        let unknown = |c| Error::value("text", format!("one of the {} known characters", self.chars.len()), format!("{c:?}"));
+        let unknown =
+            |c| Error::value("text", format!("one of the {} known characters", self.chars.len()), format!("{c:?}"));
         text.chars().map(|c| self.chars.binary_search(&c).map(|i| i as i64).map_err(|_| unknown(c))).collect()
     }
 
     fn decode(&self, tokens: &[i64]) -> Result<String> {
         let unknown = |t| Error::value("token", format!("an index below {}", self.chars.len()), t);
-        tokens.iter().map(|&t| usize::try_from(t).ok().and_then(|i| self.chars.get(i)).copied().ok_or_else(|| unknown(t))).collect()
+        tokens
+            .iter()
+            .map(|&t| usize::try_from(t).ok().and_then(|i| self.chars.get(i)).copied().ok_or_else(|| unknown(t)))
+            .collect()
     }
 }
 
@@ -94,12 +98,15 @@ impl Tokenizer for HfTokenizer {
     }
 
     fn encode(&self, text: &str) -> Result<Vec<i64>> {
-        let encoding = self.inner.encode(text, false).map_err(|e| Error::value("text", "text that the tokenizer accepts", e))?;
+        let encoding =
+            self.inner.encode(text, false).map_err(|e| Error::value("text", "text that the tokenizer accepts", e))?;
         Ok(encoding.get_ids().iter().copied().map(i64::from).collect())
     }
 
     fn decode(&self, tokens: &[i64]) -> Result<String> {
-        let ids = tokens.iter().map(|&t| u32::try_from(t).map_err(|_| Error::value("token", "an index of the vocabulary", t)));
+        let ids = tokens
+            .iter()
+            .map(|&t| u32::try_from(t).map_err(|_| Error::value("token", "an index of the vocabulary", t)));
         let ids = ids.collect::<Result<Vec<_>>>()?;
         self.inner.decode(&ids, false).map_err(|e| Error::value("tokens", "indices of the vocabulary", e))
     }

@@ -18,7 +18,11 @@ impl Windows {
     /// Fewer than `context + 1` tokens.
     pub fn new(tokens: &[i64], context: usize, device: Device) -> Result<Self> {
         if context == 0 || tokens.len() <= context {
-            return Err(Error::value("tokens", format!("more than the context of {context} (at least 1)"), tokens.len()));
+            return Err(Error::value(
+                "tokens",
+                format!("more than the context of {context} (at least 1)"),
+                tokens.len(),
+            ));
         }
         Ok(Self { tokens: Tensor::from_slice(tokens).to_device(device), context: context as i64 })
     }

@@ -70,7 +70,8 @@ pub fn limit_shrinkage(eigenvalues: &[f64], lambda: f64, alpha: f64) -> Result<V
 /// At `alpha = 0` the ratio is `(a_j/a_k)^t` and grows without bound. With ground truth it tends to that of
 /// [`limit_shrinkage`], not always from below: it can pass the limit by a few percent before it settles.
 pub fn sparsity_ratios(eigenvalues: &[f64], shrinkage: &[f64], floor: f64) -> Vec<f64> {
-    let mut modes: Vec<(f64, f64)> = eigenvalues.iter().copied().zip(shrinkage.iter().copied()).filter(|m| m.0 > floor).collect();
+    let mut modes: Vec<(f64, f64)> =
+        eigenvalues.iter().copied().zip(shrinkage.iter().copied()).filter(|m| m.0 > floor).collect();
     modes.sort_by(|a, b| a.0.total_cmp(&b.0));
     modes.windows(2).map(|w| w[1].1 / w[0].1).collect()
 }

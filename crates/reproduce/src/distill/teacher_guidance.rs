@@ -5,6 +5,8 @@
 //!   ground truth and at the greedily optimal one.
 //! - `mlp/alpha=...`: networks on digits, chains of five, constant weights and the estimated one.
 
+mod cells;
+
 use crate::catalog::{PAPERS, Paper};
 use crate::experiment::{Cell, Claim, Experiment, Plan, Scale};
 use crate::plot::{Plot, Series};
@@ -12,26 +14,9 @@ use crate::results::Results;
 use crate::runner::Context;
 use crate::verdict::{self, Finding, Verdict};
 use anyhow::{Context as _, Result};
-use autodidact_core::metrics::accuracy;
-use autodidact_core::nn::{Mlp, MlpConfig};
-use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
-use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::stats::{self, Estimate};
-use autodidact_core::train::{TrainConfig, Trainer};
-use autodidact_core::{Result as CoreResult, seed};
-use autodidact_datasets::batch::Order;
-use autodidact_datasets::image::digits;
-use autodidact_distill::kernel::{Kernel, KernelRidge};
-use autodidact_distill::teacher_guidance::{
-    AlphaSchedule, DistillationLoss, GroundTruthWeight, SelfDistillation, SelfDistilledKrr, limit_shrinkage,
-    parameter_norm_penalty, shrinkage_closed_form, shrinkage_recursion, sparsity_ratios, weighted_distillation_loss,
-};
-use rand::RngExt;
-use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tch::nn::{ModuleT, VarStore};
-use tch::{Device, Kind, Tensor};
 
 /// The experiment.
 pub struct TeacherGuidance;
@@ -78,7 +63,6 @@ const TOY_Y: [f64; 11] = [
     -0.3469066003991437,
     0.5589512650600734,
 ];
-const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
 
 fn krr_arm(lambda: f64) -> String {
     format!("krr/lambda={lambda}")
@@ -86,213 +70,6 @@ fn krr_arm(lambda: f64) -> String {
 
 fn mlp_arm(alpha: Option<f64>) -> String {
     alpha.map_or("mlp/alpha=estimated".into(), |a| format!("mlp/alpha={a}"))
-}
-
-fn mse(a: &Tensor, b: &Tensor) -> f64 {
-    (a - b).square().mean(Kind::Double).double_value(&[])
-}
-
-fn largest(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
-}
-
-/// Errors of the theory's identities on one chain per weight: recursion against closed form (20 steps), solves against the
-/// spectral form, step 200 against the limit; and what happens to the ratios of the spectrum.
-fn identities(krr: KernelRidge, x: &Tensor, y: &Tensor, alphas: &[f64], context: &mut Context<'_>) -> Result<()> {
-    let (mut closed_error, mut limit_error) = (0.0f64, 0.0f64);
-    let (mut monotone_without, mut settled_with, mut overshoot) = (true, true, 0.0f64);
-    for &alpha in alphas {
-        let mut chain = SelfDistilledKrr::new(krr, x, y, AlphaSchedule::Constant(alpha))?;
-        chain.run(200)?;
-        let (vectors, values) = chain.spectrum()?;
-        let coordinates = vectors.tr().matmul(&y.to_kind(Kind::Double));
-        let ratios = |t: u32| -> Result<Vec<f64>> {
-            Ok(sparsity_ratios(&values, &shrinkage_closed_form(&values, krr.lambda, alpha, t)?, 1e-10))
-        };
-        for t in 1..=20usize {
-            let closed = shrinkage_closed_form(&values, krr.lambda, alpha, t as u32)?;
-            closed_error = closed_error.max(largest(&closed, &shrinkage_recursion(&values, krr.lambda, &vec![alpha; t])?));
-            let spectral = vectors.matmul(&(Tensor::from_slice(&closed).unsqueeze(1) * &coordinates));
-            let solved = chain.train_predictions(t)?;
-            closed_error = closed_error.max((spectral - solved).abs().max().double_value(&[]));
-            if alpha == 0.0 {
-                let (now, next) = (ratios(t as u32)?, ratios(t as u32 + 1)?);
-                monotone_without &= now.iter().zip(&next).all(|(a, b)| *b >= a * (1.0 - 1e-12));
-            }
-        }
-        if alpha >= 0.1 {
-            let limit = chain.limit(alpha)?.predict(x)?;
-            limit_error = limit_error.max((chain.train_predictions(200)? - limit).abs().max().double_value(&[]));
-            let bound = sparsity_ratios(&values, &limit_shrinkage(&values, krr.lambda, alpha)?, 1e-10);
-            settled_with &= ratios(400)?.iter().zip(&bound).all(|(a, b)| (a / b - 1.0).abs() < 1e-6);
-            for t in 1..=20 {
-                let over = ratios(t)?.iter().zip(&bound).map(|(a, b)| a / b - 1.0).fold(0.0, f64::max);
-                overshoot = overshoot.max(over);
-            }
-        }
-    }
-    context.metric(0, "error of closed form", closed_error);
-    context.metric(0, "error of limit", limit_error);
-    context.metric(0, "ratios monotone at alpha 0", f64::from(monotone_without));
-    context.metric(0, "ratios settle at the limit's", f64::from(settled_with));
-    context.metric(0, "overshoot of ratios", overshoot);
-    Ok(())
-}
-
-fn toy(context: &mut Context<'_>) -> Result<()> {
-    let x = Tensor::linspace(0.0, 1.0, 11, F64).view([11, 1]);
-    let y = Tensor::from_slice(&TOY_Y).view([11, 1]);
-    let at = Tensor::linspace(0.0, 1.0, 101, F64).view([101, 1]);
-    let truth = (&at * (2.0 * std::f64::consts::PI)).sin();
-    let krr = KernelRidge { kernel: Kernel::Rbf { gamma: 80.0 }, lambda: 0.2 };
-    for alpha in TOY_ALPHAS {
-        let mut chain = SelfDistilledKrr::new(krr, &x, &y, AlphaSchedule::Constant(alpha))?;
-        chain.run(6)?;
-        for t in 1..=6 {
-            let f = chain.model(t)?.predict(&at)?;
-            context.metric(t, &format!("error alpha={alpha}"), mse(&f, &truth));
-            context.array(&format!("fit alpha={alpha} t={t}"), f.view(-1).try_into()?);
-            context.array(&format!("B alpha={alpha} t={t}"), chain.shrinkage(t)?);
-        }
-        let limit = chain.limit(alpha)?.predict(&at)?;
-        context.metric(7, &format!("error alpha={alpha}"), mse(&limit, &truth));
-        context.array(&format!("fit alpha={alpha} limit"), limit.view(-1).try_into()?);
-    }
-    identities(krr, &x, &y, &[0.0, 0.1, 0.25, 0.35, 0.5, 1.0], context)
-}
-
-/// A seed's split of the digits: `(x, onehot)` of training (with replaced labels), validation and test.
-struct Split {
-    train: (Tensor, Tensor),
-    validation: (Tensor, Tensor),
-    test: (Tensor, Tensor),
-}
-
-fn split(train: usize, validation: usize, noise: f64, seed: u64) -> CoreResult<Split> {
-    let set = digits();
-    let mut rng = seed::rng(seed, &["digits split"]);
-    let mut order: Vec<i64> = (0..set.len() as i64).collect();
-    order.shuffle(&mut rng);
-    let set = set.select(&order)?;
-    let x = set.to_float().flatten(1, -1).to_kind(Kind::Double);
-    let mut labels: Vec<i64> = Vec::try_from(&set.labels)?;
-    // Exactly the stated share, drawn uniformly from the nine other classes.
-    for label in &mut labels[..(train as f64 * noise).round() as usize] {
-        *label = (*label + rng.random_range(1..10)) % 10;
-    }
-    let y = Tensor::from_slice(&labels).one_hot(10).to_kind(Kind::Double);
-    let part = |from: usize, to: usize| {
-        let len = (to - from) as i64;
-        (x.narrow(0, from as i64, len), y.narrow(0, from as i64, len))
-    };
-    let held = train + validation;
-    Ok(Split { train: part(0, train), validation: part(train, held), test: part(held, set.len()) })
-}
-
-fn kernel_chains(lambda: f64, c: &Config, context: &mut Context<'_>) -> Result<()> {
-    let data = split(c.krr_train, c.validation, c.noise, context.seed("split"))?;
-    let krr = KernelRidge { kernel: Kernel::Rbf { gamma: c.gamma }, lambda };
-    let labels = data.test.1.argmax(1, false);
-    let (x, y) = &data.train;
-    let mut log = |chain: &SelfDistilledKrr, t: usize, name: &str| -> Result<()> {
-        let f = chain.model(t)?.predict(&data.test.0)?;
-        context.metric(t, &format!("test MSE alpha={name}"), mse(&f, &data.test.1));
-        context.metric(t, &format!("test accuracy alpha={name}"), 100.0 * accuracy(&f, &labels)?);
-        Ok(())
-    };
-    for alpha in &c.alphas {
-        let mut chain = SelfDistilledKrr::new(krr, x, y, AlphaSchedule::Constant(*alpha))?;
-        chain.run(c.steps)?;
-        (1..=c.steps).try_for_each(|t| log(&chain, t, &alpha.to_string()))?;
-    }
-    let (vx, vy) = &data.validation;
-    let optimal = AlphaSchedule::Optimal { x: vx.shallow_clone(), y: vy.shallow_clone(), clip: false };
-    let mut chain = SelfDistilledKrr::new(krr, x, y, optimal)?;
-    chain.run(c.steps)?;
-    (1..=c.steps).try_for_each(|t| log(&chain, t, "optimal"))?;
-    // At each step, for the same teacher: the optimal weight against every weight of the grid.
-    let mut excess = f64::NEG_INFINITY;
-    for t in 2..=c.steps {
-        let (f, g) = chain.components(t, vx)?;
-        let error = |a: f64| mse(&(&f * a + &g * (1.0 - a)), vy);
-        let best = c.alphas.iter().map(|a| error(*a)).fold(f64::INFINITY, f64::min);
-        excess = excess.max(error(chain.alphas()[t - 1]) - best);
-        context.metric(t, "optimal alpha", chain.alphas()[t - 1]);
-    }
-    context.metric(c.steps, "validation MSE of optimal minus best of grid", excess);
-    for alpha in c.alphas.iter().filter(|a| **a > 0.0) {
-        if let Some(steps) = chain.steps_to_tolerance(*alpha, 1e-6, 100_000)? {
-            context.metric(c.steps, &format!("steps to 1e-6 of the limit alpha={alpha}"), steps as f64);
-        }
-    }
-    identities(krr, x, y, &c.alphas, context)
-}
-
-/// A network of the chain.
-struct Network {
-    /// Owns the parameters.
-    _vs: VarStore,
-    net: Mlp,
-}
-
-impl Network {
-    fn logits(&self, x: &Tensor) -> Tensor {
-        tch::no_grad(|| self.net.forward_t(x, false))
-    }
-
-    fn probabilities(&self, x: &Tensor) -> Tensor {
-        self.logits(x).softmax(1, Kind::Float)
-    }
-}
-
-fn networks(alpha: Option<f64>, c: &Config, context: &mut Context<'_>) -> Result<()> {
-    let data = split(c.mlp_train, c.validation, c.noise, context.seed("split"))?;
-    let device = context.plan.device;
-    let [train, validation, test] = [&data.train, &data.validation, &data.test]
-        .map(|(x, y)| (x.to_kind(Kind::Float).to_device(device), y.to_kind(Kind::Float).to_device(device)));
-    let widths: Vec<i64> = [64].into_iter().chain(c.hidden.iter().copied()).chain([10]).collect();
-    let base = context.seed("networks");
-    let trainings = if alpha.is_some() { c.mlp_steps } else { 2 * c.mlp_steps - 1 };
-    let mut done = 0;
-    let fit = |step: usize, alpha: f64, teacher: Option<&Network>| -> CoreResult<Network> {
-        // Fresh weights and order at every step, the same for every weight of the ground truth.
-        let seed = seed::derive(base, &[&step.to_string()]);
-        let vs = VarStore::new(device);
-        tch::manual_seed(seed as i64);
-        let net = Mlp::new(vs.root(), &MlpConfig::plain(&widths))?;
-        let parameters = vs.trainable_variables();
-        let order = Order::new(train.0.size()[0] as usize, c.batch, seed)?;
-        let steps = c.epochs * order.batches_per_epoch();
-        let optimizer = Optimizer::new(Rule::Adam(Adam::default()), vec![Group::all(&vs, 0.0)])?;
-        let config = TrainConfig { log_every: 100, ..TrainConfig::new(Schedule::new(c.lr, steps, Shape::Constant), seed) };
-        let targets = teacher.map(|t| t.probabilities(&train.0));
-        Trainer::new(config, &vs, optimizer)?.run(
-            |s| {
-                let index = Tensor::from_slice(&order.batch(s.index)).to_device(device);
-                let (x, y) = (train.0.index_select(0, &index), train.1.index_select(0, &index));
-                let q = targets.as_ref().map_or_else(|| y.shallow_clone(), |t| t.index_select(0, &index));
-                let logits = net.forward_t(&x, true);
-                let loss = weighted_distillation_loss(&logits, &q, &y, alpha, DistillationLoss::BrierSoftmax)?;
-                Ok(loss + parameter_norm_penalty(&parameters) * c.penalty)
-            },
-            |p| {
-                context.progress(done * p.total + p.done, trainings * p.total, p.loss);
-                Ok(())
-            },
-        )?;
-        done += 1;
-        Ok(Network { _vs: vs, net })
-    };
-    let weight = alpha.map_or(GroundTruthWeight::Estimated, GroundTruthWeight::Constant);
-    let predict = |n: &Network| Ok(n.probabilities(&validation.0));
-    let chain = SelfDistillation { steps: c.mlp_steps, alpha: weight }.run(fit, predict, &validation.1)?;
-    let (valid, labels) = (validation.1.argmax(1, false), test.1.argmax(1, false));
-    for (i, student) in chain.iter().enumerate() {
-        context.metric(i + 1, "test accuracy", 100.0 * accuracy(&student.model.logits(&test.0), &labels)?);
-        context.metric(i + 1, "validation accuracy", 100.0 * accuracy(&student.model.logits(&validation.0), &valid)?);
-        context.metric(i + 1, "alpha", student.alpha);
-    }
-    Ok(())
 }
 
 impl Experiment for TeacherGuidance {
@@ -403,17 +180,18 @@ impl Experiment for TeacherGuidance {
         let c: Config = context.plan.config()?;
         let value = cell.arm.split_once('=').map(|(_, v)| v);
         match (cell.arm.split('/').next(), value) {
-            (Some("krr"), Some(lambda)) => kernel_chains(lambda.parse()?, &c, context),
-            (Some("mlp"), Some("estimated")) => networks(None, &c, context),
-            (Some("mlp"), Some(alpha)) => networks(Some(alpha.parse()?), &c, context),
-            _ => toy(context),
+            (Some("krr"), Some(lambda)) => cells::kernel_chains(lambda.parse()?, &c, context),
+            (Some("mlp"), Some("estimated")) => cells::networks(None, &c, context),
+            (Some("mlp"), Some(alpha)) => cells::networks(Some(alpha.parse()?), &c, context),
+            _ => cells::toy(context),
         }
     }
 
     fn judge(&self, results: &Results) -> Result<Vec<Finding>> {
         let c: Config = results.plan().config()?;
         let enough = |v: Verdict| if results.plan().seeds.len() >= verdict::MIN_SEEDS { v } else { Verdict::NotJudged };
-        let exact_arms: Vec<String> = std::iter::once("toy".into()).chain(c.lambdas.iter().map(|l| krr_arm(*l))).collect();
+        let exact_arms: Vec<String> =
+            std::iter::once("toy".into()).chain(c.lambdas.iter().map(|l| krr_arm(*l))).collect();
         let everywhere = |metric: &str| -> Result<Vec<f64>> {
             Ok(exact_arms.iter().map(|a| results.values(a, metric)).collect::<Result<Vec<_>>>()?.concat())
         };
@@ -431,7 +209,8 @@ impl Experiment for TeacherGuidance {
             toy_error = got.iter().zip(want).map(|((_, g), w)| (g - w).abs()).fold(toy_error, f64::max);
         }
         let excess = |arm: &str, seed: u64, alpha: f64| -> Result<f64> {
-            let errors: Vec<f64> = results.series(arm, seed, &format!("test MSE alpha={alpha}"))?.iter().map(|p| p.1).collect();
+            let errors: Vec<f64> =
+                results.series(arm, seed, &format!("test MSE alpha={alpha}"))?.iter().map(|p| p.1).collect();
             let last = errors.last().context("no steps")?;
             Ok(last - errors.iter().copied().fold(f64::INFINITY, f64::min))
         };
@@ -441,7 +220,11 @@ impl Experiment for TeacherGuidance {
             let d = results.seeds(&arm).into_iter().map(|s| Ok(excess(&arm, s, 0.0)? - excess(&arm, s, 0.5)?));
             let d = d.collect::<Result<Vec<_>>>()?;
             let held = d.iter().filter(|d| **d > 0.0).count();
-            words.push(format!("lambda {lambda}: {:.2e} in the mean, above 0 in {held} of {} seeds", stats::mean(&d), d.len()));
+            words.push(format!(
+                "lambda {lambda}: {:.2e} in the mean, above 0 in {held} of {} seeds",
+                stats::mean(&d),
+                d.len()
+            ));
             if held < fewest {
                 (fewest, differences) = (held, d);
             }
@@ -456,7 +239,8 @@ impl Experiment for TeacherGuidance {
         let parts = [Verdict::of(toy_error <= 5.1e-6), digits];
         let c2 = Finding {
             id: "C2",
-            estimate: stats::mean_ci(&differences, verdict::LEVEL).unwrap_or(Estimate::exact(stats::mean(&differences))),
+            estimate: stats::mean_ci(&differences, verdict::LEVEL)
+                .unwrap_or(Estimate::exact(stats::mean(&differences))),
             baseline: None,
             verdict: enough(if parts.contains(&Verdict::NotReproduced) { Verdict::all(&parts) } else { digits }),
             note: format!(
@@ -476,12 +260,18 @@ impl Experiment for TeacherGuidance {
             verdict: Verdict::all(&parts),
             note: format!(
                 "Monotone at alpha 0: {}; settling with ground truth: {}. The bound holds in the limit only: on the way ratios pass it by up to the {:.1} % shown, and then decrease.",
-                yes(parts[0]), yes(parts[1]), 100.0 * overshoot,
+                yes(parts[0]),
+                yes(parts[1]),
+                100.0 * overshoot,
             ),
         };
 
         let best = verdict::within(
-            &c.lambdas.iter().map(|l| results.values(&krr_arm(*l), "validation MSE of optimal minus best of grid")).collect::<Result<Vec<_>>>()?.concat(),
+            &c.lambdas
+                .iter()
+                .map(|l| results.values(&krr_arm(*l), "validation MSE of optimal minus best of grid"))
+                .collect::<Result<Vec<_>>>()?
+                .concat(),
             1e-12,
         );
         let mut ratios = vec![];
@@ -492,7 +282,11 @@ impl Experiment for TeacherGuidance {
         }
         let worst = ratios.iter().copied().fold(0.0, f64::max);
         let listed: Vec<String> = c.lambdas.iter().zip(&ratios).map(|(l, r)| format!("lambda {l}: {r:.4}")).collect();
-        let c4_verdict = if best.verdict == Verdict::Reproduced { Verdict::all(&[best.verdict, Verdict::of(worst <= 1.02)]) } else { best.verdict };
+        let c4_verdict = if best.verdict == Verdict::Reproduced {
+            Verdict::all(&[best.verdict, Verdict::of(worst <= 1.02)])
+        } else {
+            best.verdict
+        };
         let c4 = Finding {
             id: "C4",
             estimate: Estimate { n, ..Estimate::exact(worst) },
@@ -500,7 +294,8 @@ impl Experiment for TeacherGuidance {
             verdict: enough(c4_verdict),
             note: format!(
                 "Largest validation MSE above the grid's best {:.1e}. Test MSE of the greedy chain over that of the test-best constant weight: {}.",
-                best.estimate.value, listed.join(", "),
+                best.estimate.value,
+                listed.join(", "),
             ),
         };
 
@@ -511,7 +306,11 @@ impl Experiment for TeacherGuidance {
         let gain = verdict::difference(&last(Some(top.0))?, &last(Some(0.0))?, 0.0);
         let estimated = stats::mean(&last(None)?);
         let close = Verdict::of(estimated >= top.1 - 0.5);
-        let listed = c.mlp_alphas.iter().map(|a| Ok(format!("{a}: {:.2}", stats::mean(&last(Some(*a))?)))).collect::<Result<Vec<_>>>()?;
+        let listed = c
+            .mlp_alphas
+            .iter()
+            .map(|a| Ok(format!("{a}: {:.2}", stats::mean(&last(Some(*a))?))))
+            .collect::<Result<Vec<_>>>()?;
         let c5 = Finding::new("C5", gain, format!(
             "Points that the best constant weight ({}) gains over alpha 0 at the last step. Test accuracy (%) by alpha {}; estimated {estimated:.2}.",
             top.0, listed.join(", "),
@@ -528,13 +327,26 @@ impl Experiment for TeacherGuidance {
         for alpha in [0.0, 0.35] {
             let mut series = vec![];
             for (i, t) in [1, 2, 4, 6].into_iter().enumerate() {
-                series.push(Series::line(format!("step {t}"), i, &line(results.array("toy", seed, &format!("fit alpha={alpha} t={t}"))?)));
+                series.push(Series::line(
+                    format!("step {t}"),
+                    i,
+                    &line(results.array("toy", seed, &format!("fit alpha={alpha} t={t}"))?),
+                ));
             }
-            series.push(Series::line("limit", 4, &line(results.array("toy", seed, &format!("fit alpha={alpha} limit"))?)).dashed());
+            series.push(
+                Series::line("limit", 4, &line(results.array("toy", seed, &format!("fit alpha={alpha} limit"))?))
+                    .dashed(),
+            );
             let data: Vec<(f64, f64)> = TOY_Y.iter().enumerate().map(|(i, y)| (i as f64 / 10.0, *y)).collect();
             series.push(Series::line("data", 7, &data).dots());
             let name = format!("toy-alpha-{alpha}");
-            plots.push(Plot::lines(&name, &format!("Fits of the toy data at alpha = {alpha}, by step."), "x", "f(x)", series));
+            plots.push(Plot::lines(
+                &name,
+                &format!("Fits of the toy data at alpha = {alpha}, by step."),
+                "x",
+                "f(x)",
+                series,
+            ));
         }
         let mut series = vec![];
         for (i, t) in [1, 2, 4, 6].into_iter().enumerate() {
@@ -545,23 +357,53 @@ impl Experiment for TeacherGuidance {
                 series.push(if dashed { s.dashed() } else { s });
             }
         }
-        plots.push(Plot::lines("spectrum", "Shrinkage of each mode of the toy's kernel matrix, largest eigenvalue first (dashed: alpha 0.35).", "mode", "B (factor)", series));
+        plots.push(Plot::lines(
+            "spectrum",
+            "Shrinkage of each mode of the toy's kernel matrix, largest eigenvalue first (dashed: alpha 0.35).",
+            "mode",
+            "B (factor)",
+            series,
+        ));
         let middle = krr_arm(c.lambdas[c.lambdas.len() / 2]);
         let mut series = vec![];
         for (i, alpha) in c.alphas.iter().map(f64::to_string).chain(["optimal".into()]).enumerate() {
-            let s = Series::line(format!("alpha {alpha}"), i, &results.mean_series(&middle, &format!("test MSE alpha={alpha}"))?);
+            let s = Series::line(
+                format!("alpha {alpha}"),
+                i,
+                &results.mean_series(&middle, &format!("test MSE alpha={alpha}"))?,
+            );
             series.push(if alpha == "optimal" { s.dashed() } else { s });
         }
-        plots.push(Plot::lines("test-error", &format!("Test error of kernel regression on digits by step, mean over seeds ({middle})."), "step", "test MSE", series));
-        let series = c.lambdas.iter().enumerate().map(|(i, l)| Ok(Series::line(format!("lambda {l}"), i, &results.mean_series(&krr_arm(*l), "optimal alpha")?)));
-        plots.push(Plot::lines("optimal-alpha", "Optimal weight of the ground truth by step, mean over seeds.", "step", "alpha", series.collect::<Result<_>>()?));
+        plots.push(Plot::lines(
+            "test-error",
+            &format!("Test error of kernel regression on digits by step, mean over seeds ({middle})."),
+            "step",
+            "test MSE",
+            series,
+        ));
+        let series = c.lambdas.iter().enumerate().map(|(i, l)| {
+            Ok(Series::line(format!("lambda {l}"), i, &results.mean_series(&krr_arm(*l), "optimal alpha")?))
+        });
+        plots.push(Plot::lines(
+            "optimal-alpha",
+            "Optimal weight of the ground truth by step, mean over seeds.",
+            "step",
+            "alpha",
+            series.collect::<Result<_>>()?,
+        ));
         let mut series = vec![];
         for (i, alpha) in c.mlp_alphas.iter().map(|a| Some(*a)).chain([None]).enumerate() {
             let name = alpha.map_or("estimated".into(), |a| format!("alpha {a}"));
             let s = Series::line(name, i, &results.mean_series(&mlp_arm(alpha), "test accuracy")?);
             series.push(if alpha.is_none() { s.dashed() } else { s });
         }
-        plots.push(Plot::lines("networks", "Test accuracy of networks on digits by distillation step, mean over seeds.", "step", "test accuracy (%)", series));
+        plots.push(Plot::lines(
+            "networks",
+            "Test accuracy of networks on digits by distillation step, mean over seeds.",
+            "step",
+            "test accuracy (%)",
+            series,
+        ));
         Ok(plots)
     }
 

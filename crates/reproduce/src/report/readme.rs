@@ -18,7 +18,13 @@ fn table(results: &Path) -> Result<String> {
             None => ("no recorded result".to_owned(), String::new()),
             Some((_, r)) => (
                 format!("[{}](crates/reproduce/results/{}/run.json)", summary(&r.counts()), p.slug),
-                format!("{}, {}, {} seeds, {:.0} min", r.scale, r.dataset, r.seeds.len(), (r.wall_seconds / 60.0).ceil()),
+                format!(
+                    "{}, {}, {} seeds, {:.0} min",
+                    r.scale,
+                    r.dataset,
+                    r.seeds.len(),
+                    (r.wall_seconds / 60.0).ceil()
+                ),
             ),
         };
         writeln!(
@@ -57,7 +63,10 @@ pub fn update_readme(readme: &Path, results: &Path) -> Result<()> {
 pub fn check_readme(readme: &Path, results: &Path) -> Result<()> {
     let (old, new) = updated(readme, results)?;
     if old != new {
-        bail!("the table of papers in {} is not that of the recorded results; run `cargo xtask report`", readme.display());
+        bail!(
+            "the table of papers in {} is not that of the recorded results; run `cargo xtask report`",
+            readme.display()
+        );
     }
     Ok(())
 }

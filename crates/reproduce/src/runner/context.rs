@@ -5,9 +5,9 @@ use super::progress::CellBar;
 use crate::experiment::{Cell, Experiment, Plan};
 use anyhow::Result;
 use autodidact_core::seed;
-use autodidact_core::train::write_atomically;
+use autodidact_core::train::{History, Logged, write_atomically};
 use serde::{Serialize, de::DeserializeOwned};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A running cell's plan, seeds, log, progress bar and cache.
 pub struct Context<'a> {
@@ -67,9 +67,17 @@ impl<'a> Context<'a> {
         self.bar.update(done as u64, total as u64, loss);
     }
 
-    /// Where this cell may keep a checkpoint; removed when the cell is finished.
-    pub fn checkpoint(&self) -> &Path {
-        &self.checkpoint
+    /// Where this cell may keep a checkpoint (removed when the cell is finished), every so many steps, as
+    /// [`TrainConfig::checkpoint`](autodidact_core::train::TrainConfig) wants it.
+    pub fn checkpoint_every(&self, steps: usize) -> (PathBuf, usize) {
+        (self.checkpoint.clone(), steps)
+    }
+
+    /// Takes over the metrics that a training run logged.
+    pub fn log(&mut self, history: &History) {
+        for Logged { done, metric, value } in &history.logged {
+            self.metric(*done, metric, *value);
+        }
     }
 
     /// Something expensive that several cells need (a tuned learning rate, a pre-trained network's numbers): computed once

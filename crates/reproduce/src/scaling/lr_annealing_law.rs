@@ -175,7 +175,8 @@ impl Experiment for LrAnnealingLaw {
             lambdas: vec![0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0],
         };
         json!(match scale {
-            Scale::Smoke => Config { width: 16, depth: 1, steps: 80, warmup: 5, windows: 32, every: 4, first: 20, ..small },
+            Scale::Smoke =>
+                Config { width: 16, depth: 1, steps: 80, warmup: 5, windows: 32, every: 4, first: 20, ..small },
             Scale::Small => small,
             Scale::Full => Config {
                 width: 384,
@@ -214,35 +215,38 @@ impl Experiment for LrAnnealingLaw {
         let tokenizer = CharTokenizer::from_text(&text)?;
         let tokens = tokenizer.encode(&text)?;
         let (train, validation) = tokens.split_at(tokens.len() / 10 * 9);
-        let (train, validation) = (Windows::new(train, c.context, device)?, Windows::new(validation, c.context, device)?);
+        let (train, validation) =
+            (Windows::new(train, c.context, device)?, Windows::new(validation, c.context, device)?);
         let (inputs, targets) = validation.fixed(c.windows);
 
         // The same initialisation and the same batches for every schedule of a seed.
         let seed = context.seed("train");
         tch::manual_seed(context.seed("init") as i64);
         let vs = VarStore::new(device);
-        let model = Gpt::new(vs.root(), &GptConfig::gpt2(tokenizer.vocab(), c.context as i64, c.width, c.depth, c.heads))?;
+        let model =
+            Gpt::new(vs.root(), &GptConfig::gpt2(tokenizer.vocab(), c.context as i64, c.width, c.depth, c.heads))?;
         let adam = Adam { betas: (0.9, 0.95), ..Default::default() };
         let optimizer = Optimizer::new(Rule::AdamW(adam), Group::split_decay(&vs, c.weight_decay))?;
-        let config = TrainConfig { clip_norm: Some(c.clip), log_every: c.every, ..TrainConfig::new(schedule(&cell.arm, &c)?, seed) };
-        let mut losses = vec![];
-        Trainer::new(config, &vs, optimizer)?.run(
+        let config = TrainConfig {
+            clip_norm: Some(c.clip),
+            log_every: c.every,
+            checkpoint: Some(context.checkpoint_every(500)),
+            ..TrainConfig::new(schedule(&cell.arm, &c)?, seed)
+        };
+        let history = Trainer::new(config, &vs, optimizer)?.run(
             |step| {
                 let (x, y) = train.random(c.batch, &mut step.rng("batch"));
                 model.loss(&x, &y)
             },
-            |p| {
-                if p.done % c.every == 0 || p.done == p.total {
-                    let loss = tch::no_grad(|| model.loss(&inputs, &targets))?.double_value(&[]);
-                    losses.push((p.done, loss));
-                }
+            |mut p| {
                 context.progress(p.done, p.total, p.loss);
+                if p.done % c.every == 0 || p.done == p.total {
+                    p.log(LOSS, tch::no_grad(|| model.loss(&inputs, &targets))?.double_value(&[]))?;
+                }
                 Ok(())
             },
         )?;
-        for (step, loss) in losses {
-            context.metric(step, LOSS, loss);
-        }
+        context.log(&history);
         Ok(())
     }
 
@@ -253,10 +257,13 @@ impl Experiment for LrAnnealingLaw {
         let fits = seeds.iter().map(|&s| fits(results, s, &c)).collect::<Result<Vec<_>>>()?;
 
         let r2: Vec<f64> = fits.iter().map(|f| f.law.r2).collect();
-        let laws: Vec<String> = fits.iter().map(|f| {
-            let AnnealLaw { l0, a, alpha, c, lambda } = f.law.law;
-            format!("L0 {l0:.3}, A {a:.3}, alpha {alpha:.3}, C {c:.3}, lambda {lambda}")
-        }).collect();
+        let laws: Vec<String> = fits
+            .iter()
+            .map(|f| {
+                let AnnealLaw { l0, a, alpha, c, lambda } = f.law.law;
+                format!("L0 {l0:.3}, A {a:.3}, alpha {alpha:.3}, C {c:.3}, lambda {lambda}")
+            })
+            .collect();
         let published = |name| results.mean(PUBLISHED, name);
         let c1 = Finding {
             id: "C1",
@@ -265,8 +272,13 @@ impl Experiment for LrAnnealingLaw {
             verdict: enough(Verdict::of(r2.iter().all(|r| *r >= 0.99))),
             note: format!(
                 "R^2 by seed, lowest {:.4}. Constants by seed: {}. The paper's own 40 points give L0 {:.3}, A {:.3}, alpha {:.3}, C {:.3}, R^2 {:.4}.",
-                r2.iter().copied().fold(f64::MAX, f64::min), laws.join("; "),
-                published("L0")?, published("A")?, published("alpha")?, published("C")?, published("R2")?,
+                r2.iter().copied().fold(f64::MAX, f64::min),
+                laws.join("; "),
+                published("L0")?,
+                published("A")?,
+                published("alpha")?,
+                published("C")?,
+                published("R2")?,
             ),
         };
 
@@ -274,7 +286,13 @@ impl Experiment for LrAnnealingLaw {
         let (mut below_one, mut below_two, mut words) = (true, true, vec![]);
         for arm in HELD_OUT {
             let by_seed = |plain: bool| -> Result<Vec<f64>> {
-                seeds.iter().zip(&fits).map(|(&s, f)| mean_error(if plain { &f.plain.law } else { &f.law.law }, &curve(results, arm, s, &c)?)).collect()
+                seeds
+                    .iter()
+                    .zip(&fits)
+                    .map(|(&s, f)| {
+                        mean_error(if plain { &f.plain.law } else { &f.law.law }, &curve(results, arm, s, &c)?)
+                    })
+                    .collect()
             };
             let (errors, plain) = (by_seed(false)?, by_seed(true)?);
             let (e, p) = (100.0 * stats::mean(&errors), 100.0 * stats::mean(&plain));
@@ -304,7 +322,8 @@ impl Experiment for LrAnnealingLaw {
             verdict: enough(c2_verdict),
             note: format!(
                 "Mean relative errors (%): {}; the worst is shown. Signed errors at the last step (%): {}.",
-                words.join(", "), last_errors.collect::<Result<Vec<_>>>()?.join(", "),
+                words.join(", "),
+                last_errors.collect::<Result<Vec<_>>>()?.join(", "),
             ),
         };
 
@@ -323,7 +342,8 @@ impl Experiment for LrAnnealingLaw {
             verdict: enough(c3_verdict),
             note: format!(
                 "Percent by which the annealing term lowers the objective; best lambda by seed {}; met in {count} of {} seeds.",
-                fits.iter().map(|f| f.law.law.lambda.to_string()).collect::<Vec<_>>().join(", "), met.len(),
+                fits.iter().map(|f| f.law.law.lambda.to_string()).collect::<Vec<_>>().join(", "),
+                met.len(),
             ),
         };
 
@@ -331,7 +351,8 @@ impl Experiment for LrAnnealingLaw {
         let last = |arm: &str, seed| results.value(arm, seed, LOSS);
         let correlations = seeds.iter().zip(&fits).map(|(&s, f)| {
             let observed = equal.iter().map(|a| last(a, s)).collect::<Result<Vec<_>>>()?;
-            let predicted = equal.iter().map(|a| Ok(f.law.law.final_loss(&schedule(a, &c)?))).collect::<Result<Vec<_>>>()?;
+            let predicted =
+                equal.iter().map(|a| Ok(f.law.law.final_loss(&schedule(a, &c)?))).collect::<Result<Vec<_>>>()?;
             Ok(stats::spearman(&observed, &predicted)?)
         });
         let correlations = correlations.collect::<Result<Vec<_>>>()?;
@@ -361,11 +382,18 @@ impl Experiment for LrAnnealingLaw {
         let used: usize = FITTED.iter().map(|a| schedule(a, &c).map(|s| s.total)).sum::<Result<usize>>()?;
         let points: Vec<usize> = (1..=c.steps / c.every).map(|k| k * c.every).filter(|s| *s >= c.first).collect();
         let one_run_each = FITTED.len() * points.iter().sum::<usize>();
-        let c5 = Finding::new("C5", verdict::within(&[cost], 0.01), format!(
-            "Steps of the two fitting runs over those of the 3x3 grid, {:.0} %. With one run per fitted point, as a fit of final losses needs, it would be {:.1} %. \
+        let c5 = Finding::new(
+            "C5",
+            verdict::within(&[cost], 0.01),
+            format!(
+                "Steps of the two fitting runs over those of the 3x3 grid, {:.0} %. With one run per fitted point, as a fit of final losses needs, it would be {:.1} %. \
              Prediction of the cosine run 1.5 times as long: law {:.2} % off, Chinchilla-type fit of three cosine runs {:.2} % off (final loss, mean over seeds).",
-            100.0 * cost, 100.0 * used as f64 / one_run_each as f64, stats::mean(&law), stats::mean(&data),
-        ));
+                100.0 * cost,
+                100.0 * used as f64 / one_run_each as f64,
+                stats::mean(&law),
+                stats::mean(&data),
+            ),
+        );
         Ok(vec![c1, c2, c3, c4, c5])
     }
 
@@ -377,7 +405,8 @@ impl Experiment for LrAnnealingLaw {
         let arms: Vec<&str> = FITTED.into_iter().chain(HELD_OUT).collect();
         let (mut curves, mut areas) = (vec![], vec![]);
         for (i, arm) in arms.iter().enumerate() {
-            let observed: Vec<(f64, f64)> = curve(results, arm, seed, &c)?.points.iter().map(|&(s, l)| (s as f64, l)).collect();
+            let observed: Vec<(f64, f64)> =
+                curve(results, arm, seed, &c)?.points.iter().map(|&(s, l)| (s as f64, l)).collect();
             let s = schedule(arm, &c)?;
             let predicted: Vec<(f64, f64)> =
                 law.curve(&s)?.into_iter().enumerate().skip(c.first).map(|(s, l)| (s as f64, l)).collect();
@@ -391,14 +420,44 @@ impl Experiment for LrAnnealingLaw {
         let names: Vec<String> = fits.profile.iter().map(|p| p.0.to_string()).collect();
         let ratios: Vec<(f64, f64)> = (0..=20)
             .map(|i| f64::from(i) / 20.0)
-            .map(|r| (100.0 * r, law.final_loss(&Schedule::new(c.peak, c.steps, Shape::wsd(r, Decay::Linear)).warmup(c.warmup))))
+            .map(|r| {
+                (
+                    100.0 * r,
+                    law.final_loss(&Schedule::new(c.peak, c.steps, Shape::wsd(r, Decay::Linear)).warmup(c.warmup)),
+                )
+            })
             .collect();
         let best = optimal_cooldown_ratio(&law, c.steps.max(100), c.peak, Decay::Linear)?.0;
         Ok(vec![
-            Plot::lines("curves", "Loss curves of seed 0 (dots) and the law fitted on the constant and the cosine run (lines).", "step", "validation loss (nats/token)", curves),
-            Plot::lines("annealing-area", "Annealing area S2 of the schedules at the fitted lambda.", "step", "S2 (learning rate)", areas),
-            Plot::lines("lambda", &format!("Objective of the fit over lambda ({}), seed 0.", names.join(", ")), "lambda (index in the grid)", "objective (sum of Huber losses)", vec![Series::line("objective", 0, &profile)]).log(false, true),
-            Plot::lines("cooldown", &format!("Predicted final loss by length of a linear cool-down; the best is {:.0} %.", 100.0 * best), "cool-down (% of the run)", "final loss (nats/token)", vec![Series::line("law", 0, &ratios)]),
+            Plot::lines(
+                "curves",
+                "Loss curves of seed 0 (dots) and the law fitted on the constant and the cosine run (lines).",
+                "step",
+                "validation loss (nats/token)",
+                curves,
+            ),
+            Plot::lines(
+                "annealing-area",
+                "Annealing area S2 of the schedules at the fitted lambda.",
+                "step",
+                "S2 (learning rate)",
+                areas,
+            ),
+            Plot::lines(
+                "lambda",
+                &format!("Objective of the fit over lambda ({}), seed 0.", names.join(", ")),
+                "lambda (index in the grid)",
+                "objective (sum of Huber losses)",
+                vec![Series::line("objective", 0, &profile)],
+            )
+            .log(false, true),
+            Plot::lines(
+                "cooldown",
+                &format!("Predicted final loss by length of a linear cool-down; the best is {:.0} %.", 100.0 * best),
+                "cool-down (% of the run)",
+                "final loss (nats/token)",
+                vec![Series::line("law", 0, &ratios)],
+            ),
         ])
     }
 

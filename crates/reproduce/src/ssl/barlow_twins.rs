@@ -65,7 +65,11 @@ fn batch_arm(method: &str, batch: usize) -> String {
 
 fn width_arm(method: &str, width: i64, config: &Config) -> String {
     // The digits' standard width is swept already, as the standard batch size.
-    if width == config.digits.embedding { batch_arm(method, config.digits.batch) } else { format!("{method}/width={width}") }
+    if width == config.digits.embedding {
+        batch_arm(method, config.digits.batch)
+    } else {
+        format!("{method}/width={width}")
+    }
 }
 
 fn lambda_arm(lambda: f64) -> String {
@@ -85,8 +89,18 @@ impl Experiment for BarlowTwins {
         let claim = |id, statement, paper_figure, criterion| Claim { id, statement, paper_figure, criterion };
         let full_only = "Not decidable at this scale.";
         vec![
-            claim("C1", "Linear evaluation on ImageNet is competitive", "73.2 top-1 with ResNet-50 (SimCLR 69.3, BYOL 74.3)", full_only),
-            claim("C2", "With 1 % of the labels it beats the alternatives", "55.0 top-1 (SimCLR 48.3, BYOL 53.2)", full_only),
+            claim(
+                "C1",
+                "Linear evaluation on ImageNet is competitive",
+                "73.2 top-1 with ResNet-50 (SimCLR 69.3, BYOL 74.3)",
+                full_only,
+            ),
+            claim(
+                "C2",
+                "With 1 % of the labels it beats the alternatives",
+                "55.0 top-1 (SimCLR 48.3, BYOL 53.2)",
+                full_only,
+            ),
             claim("C3", "The representation transfers", "Places-205 54.1, VOC07 86.2 mAP, iNat18 46.5", full_only),
             claim(
                 "C4",
@@ -200,12 +214,23 @@ impl Experiment for BarlowTwins {
         let redundancy = verdict::difference(&full, &knn("redundancy-only")?, 0.0);
         let near_random = Verdict::of(mean("redundancy-only")? - mean("random")? <= 5.0);
         let parts = [invariance.verdict, redundancy.verdict, near_random];
-        let c4 = Finding::new("C4", invariance, format!(
-            "k-NN accuracy (%): full {:.1}, invariance only {:.1}, redundancy only {:.1}, random encoder {:.1}, NT-Xent {:.1}, supervised {:.1}. \
+        let c4 = Finding::new(
+            "C4",
+            invariance,
+            format!(
+                "k-NN accuracy (%): full {:.1}, invariance only {:.1}, redundancy only {:.1}, random encoder {:.1}, NT-Xent {:.1}, supervised {:.1}. \
              Full minus invariance-only {}; full minus redundancy-only {}; redundancy-only is {:.1} points above random.",
-            mean("full")?, mean("invariance-only")?, mean("redundancy-only")?, mean("random")?, mean("nt-xent")?, mean("supervised")?,
-            interval(&invariance), interval(&redundancy), mean("redundancy-only")? - mean("random")?,
-        ));
+                mean("full")?,
+                mean("invariance-only")?,
+                mean("redundancy-only")?,
+                mean("random")?,
+                mean("nt-xent")?,
+                mean("supervised")?,
+                interval(&invariance),
+                interval(&redundancy),
+                mean("redundancy-only")? - mean("random")?,
+            ),
+        );
         let c4 = c4.against(mean("invariance-only")?).verdict(Verdict::all(&parts));
 
         let loss_at_smallest = |method: &str| -> Result<Vec<f64>> {
@@ -216,9 +241,17 @@ impl Experiment for BarlowTwins {
         };
         let (bt, nt) = (loss_at_smallest("full")?, loss_at_smallest("nt-xent")?);
         let c5 = verdict::difference(&nt, &bt, 0.0);
-        let c5 = Finding::new("C5", c5, format!(
-            "Points lost from the best batch size to {}: Barlow Twins {:.2}, NT-Xent {:.2}.", config.batches[0], stats::mean(&bt), stats::mean(&nt)
-        )).against(stats::mean(&nt));
+        let c5 = Finding::new(
+            "C5",
+            c5,
+            format!(
+                "Points lost from the best batch size to {}: Barlow Twins {:.2}, NT-Xent {:.2}.",
+                config.batches[0],
+                stats::mean(&bt),
+                stats::mean(&nt)
+            ),
+        )
+        .against(stats::mean(&nt));
 
         let by_width = |method: &str| -> Result<Vec<Vec<f64>>> {
             let arms: Vec<String> = config.widths.iter().map(|&w| width_arm(method, w, &config)).collect();
@@ -255,7 +288,11 @@ impl Experiment for BarlowTwins {
             c8.verdict = Verdict::NotJudged;
         }
         let listed: Vec<String> = config.lambdas.iter().zip(&means).map(|(l, m)| format!("{l}: {m:.1}")).collect();
-        let c8 = Finding::new("C8", c8, format!("Spread in points; accuracy (%) by lambda (times 512/D) {}.", listed.join(", ")));
+        let c8 = Finding::new(
+            "C8",
+            c8,
+            format!("Spread in points; accuracy (%) by lambda (times 512/D) {}.", listed.join(", ")),
+        );
 
         Ok(vec![
             Finding::not_judged("C1", far),
@@ -284,27 +321,37 @@ impl Experiment for BarlowTwins {
         let n = results.plan().seeds.len();
         let mut plots = vec![Plot::bars(
             "ablation",
-            &format!("Weighted k-NN accuracy of the frozen representation on {}; means of {n} seeds with 95 % intervals.", results.plan().dataset),
+            &format!(
+                "Weighted k-NN accuracy of the frozen representation on {}; means of {n} seeds with 95 % intervals.",
+                results.plan().dataset
+            ),
             "k-NN accuracy (%)",
             bars.collect::<Result<_>>()?,
         )];
         let sweep = |xs: &[f64], arm: &dyn Fn(&str, usize) -> String| -> Result<Vec<Series>> {
-            SWEPT.iter().map(|method| {
-                let points = xs.iter().enumerate().map(|(i, &x)| {
-                    let (mean, half) = summary(&arm(method, i), KNN)?;
-                    Ok((x, mean, half))
-                });
-                Ok(Series::with_intervals(*method, colour(method), points.collect::<Result<_>>()?))
-            }).collect()
+            SWEPT
+                .iter()
+                .map(|method| {
+                    let points = xs.iter().enumerate().map(|(i, &x)| {
+                        let (mean, half) = summary(&arm(method, i), KNN)?;
+                        Ok((x, mean, half))
+                    });
+                    Ok(Series::with_intervals(*method, colour(method), points.collect::<Result<_>>()?))
+                })
+                .collect()
         };
         let batches: Vec<f64> = config.batches.iter().map(|&b| b as f64).collect();
         let series = sweep(&batches, &|m, i| batch_arm(m, config.batches[i]))?;
         let caption = "Accuracy by batch size on digits, each point at its tuned learning rate.";
-        plots.push(Plot::lines("batch-size", caption, "batch size (images)", "k-NN accuracy (%)", series).log(true, false));
+        plots.push(
+            Plot::lines("batch-size", caption, "batch size (images)", "k-NN accuracy (%)", series).log(true, false),
+        );
         let widths: Vec<f64> = config.widths.iter().map(|&w| w as f64).collect();
         let series = sweep(&widths, &|m, i| width_arm(m, config.widths[i], &config))?;
         let caption = "Accuracy by width of the embedding on digits.";
-        plots.push(Plot::lines("width", caption, "embedding width D (units)", "k-NN accuracy (%)", series).log(true, false));
+        plots.push(
+            Plot::lines("width", caption, "embedding width D (units)", "k-NN accuracy (%)", series).log(true, false),
+        );
 
         let seed = results.plan().seeds[0];
         let panels = ["before training", "after training"].map(|when| {
@@ -326,8 +373,14 @@ impl Experiment for BarlowTwins {
     }
 
     fn note(&self, plan: &Plan) -> String {
-        let data = if plan.dataset == "digits" { "The main comparison and the sweeps run on UCI digits." } else { "The main comparison runs on the data set named above, the sweeps on UCI digits." };
-        format!("{data} Encoders are small convolutional networks trained with Adam instead of ResNet-50 with LARS. The claims about ImageNet are not attempted at this scale. Learning rates of the sweeps are chosen per method and batch size on 200 held-out digits of seed 0.")
+        let data = if plan.dataset == "digits" {
+            "The main comparison and the sweeps run on UCI digits."
+        } else {
+            "The main comparison runs on the data set named above, the sweeps on UCI digits."
+        };
+        format!(
+            "{data} Encoders are small convolutional networks trained with Adam instead of ResNet-50 with LARS. The claims about ImageNet are not attempted at this scale. Learning rates of the sweeps are chosen per method and batch size on 200 held-out digits of seed 0."
+        )
     }
 }
 

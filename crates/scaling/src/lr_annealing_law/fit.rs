@@ -80,7 +80,11 @@ fn points(curves: &[Curve], lambda: f64, options: &FitOptions) -> Result<Vec<Poi
                 return Err(Error::value(format!("step of curve {i}"), range, step));
             }
             if !(loss.is_finite() && loss > 0.0) {
-                return Err(Error::value(format!("loss of curve {i} at step {step}"), "a positive finite number", loss));
+                return Err(Error::value(
+                    format!("loss of curve {i} at step {step}"),
+                    "a positive finite number",
+                    loss,
+                ));
             }
             if areas.s1[step] == 0.0 {
                 return Err(Error::value(format!("step of curve {i}"), "a learning rate above 0 up to it", step));
@@ -95,11 +99,7 @@ fn points(curves: &[Curve], lambda: f64, options: &FitOptions) -> Result<Vec<Poi
 }
 
 /// Constants in the order `L0`, `A`, `alpha`, `C`.
-fn minimise(
-    points: &[Point],
-    options: &FitOptions,
-    starts: &[Vec<f64>],
-) -> Result<autodidact_core::fit::FitReport> {
+fn minimise(points: &[Point], options: &FitOptions, starts: &[Vec<f64>]) -> Result<autodidact_core::fit::FitReport> {
     let free = if options.annealing { f64::INFINITY } else { 0.0 };
     let positive = (0.0, f64::INFINITY);
     let minimiser = Lbfgs {

@@ -40,7 +40,11 @@ impl MultiPowerLaw {
             area += lrs[k];
             let drop = lrs[k - 1] - lrs[k];
             // At rate 0 the power law of the remaining area has saturated.
-            let saturation = if lrs[k] > 0.0 { 1.0 - (1.0 + self.c * lrs[k].powf(-self.gamma) * area).powf(-self.beta) } else { 1.0 };
+            let saturation = if lrs[k] > 0.0 {
+                1.0 - (1.0 + self.c * lrs[k].powf(-self.gamma) * area).powf(-self.beta)
+            } else {
+                1.0
+            };
             gain += drop * saturation;
         }
         let s1 = area + lrs[0];

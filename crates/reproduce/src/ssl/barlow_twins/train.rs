@@ -9,7 +9,7 @@ use autodidact_core::nn::{ConvNet, ConvNetConfig, Depth, Head, Mlp, ResNet, ResN
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
 use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::seed;
-use autodidact_core::train::{TrainConfig, Trainer};
+use autodidact_core::train::{History, TrainConfig, Trainer};
 use autodidact_datasets::augment::{Pipeline, barlow_twins_small_color, barlow_twins_small_digits};
 use autodidact_datasets::batch::Order;
 use autodidact_datasets::image::ImageSet;
@@ -17,6 +17,7 @@ use autodidact_datasets::load_images;
 use autodidact_ssl::barlow_twins::{BarlowTwinsLoss, Form, Standardise, cross_correlation, predictor, projector};
 use autodidact_ssl::contrastive::nt_xent;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use tch::nn::{Linear, Module, ModuleT, VarStore};
 use tch::{Kind, Tensor};
 
@@ -198,14 +199,24 @@ impl Data {
         let tensors = |set: &ImageSet| {
             let x = set.to_float();
             let side = x.size()[2];
-            let x = if side > setting.side { x.avg_pool2d(side / setting.side, side / setting.side, 0, false, true, None) } else { x };
+            let x = if side > setting.side {
+                x.avg_pool2d(side / setting.side, side / setting.side, 0, false, true, None)
+            } else {
+                x
+            };
             (x.to_device(plan.device), set.labels.to_device(plan.device))
         };
         let (classes, channels) = (train.classes.len() as i64, train.image_size()[0]);
         let all = tensors(&train);
-        let part = |from: usize, len: usize| (all.0.narrow(0, from as i64, len as i64), all.1.narrow(0, from as i64, len as i64));
+        let part = |from: usize, len: usize| {
+            (all.0.narrow(0, from as i64, len as i64), all.1.narrow(0, from as i64, len as i64))
+        };
         let (bank, validation) = (part(0, bank_size), part(bank_size, train.len() - bank_size));
-        let augment = if dataset == "digits" { barlow_twins_small_digits() } else { barlow_twins_small_color(setting.side as usize) };
+        let augment = if dataset == "digits" {
+            barlow_twins_small_digits()
+        } else {
+            barlow_twins_small_color(setting.side as usize)
+        };
         Ok(Self { bank, validation, test: tensors(&test), train: all, classes, channels, augment })
     }
 
@@ -247,28 +258,29 @@ impl Networks {
     }
 }
 
-/// Trains an encoder; returns its networks, and the terms of the loss by step.
+/// Trains an encoder; returns its networks, and what was logged (the terms of the loss by step).
 fn train(
     method: &Method,
     setting: &Setting,
     data: &Data,
     seeds: (u64, u64),
+    checkpoint: Option<(PathBuf, usize)>,
     mut observe: impl FnMut(usize, usize, Option<f64>),
-) -> Result<(Networks, Vec<(usize, f64, f64)>)> {
+) -> Result<(Networks, History)> {
     let networks = Networks::new(setting, data, seeds.0)?;
-    let mut terms = vec![];
     if *method == Method::Random {
-        return Ok((networks, terms));
+        return Ok((networks, History::default()));
     }
     let order = Order::new(data.train.0.size()[0] as usize, setting.batch, seeds.1)?;
     let steps = setting.epochs * order.batches_per_epoch();
     let shape = if setting.cosine { Shape::cosine_to(0.0) } else { Shape::Constant };
-    let config = TrainConfig::new(Schedule::new(setting.lr, steps, shape), seeds.1);
+    let config = TrainConfig { checkpoint, ..TrainConfig::new(Schedule::new(setting.lr, steps, shape), seeds.1) };
     let optimizer = Optimizer::new(Rule::Adam(Adam::default()), vec![Group::all(&networks.vs, setting.weight_decay)])?;
     let twins = |form| BarlowTwinsLoss { lambda: setting.lambda, form, ..Default::default() };
     let logged = (steps / 40).max(1);
+    let terms = std::cell::Cell::new(None);
     let trainer = Trainer::new(config, &networks.vs, optimizer)?;
-    trainer.run(
+    let history = trainer.run(
         |step| {
             let index = Tensor::from_slice(&order.batch(step.index)).to_device(data.train.0.device());
             let x = data.train.0.index_select(0, &index);
@@ -277,10 +289,13 @@ fn train(
             match *method {
                 Method::Random => unreachable!("it is not trained"),
                 Method::Supervised => {
-                    let logits = networks.classifier.forward(&networks.encoder.forward_t(&Data::network_input(&a), true));
+                    let logits =
+                        networks.classifier.forward(&networks.encoder.forward_t(&Data::network_input(&a), true));
                     Ok(logits.cross_entropy_for_logits(&data.train.1.index_select(0, &index)))
                 }
-                Method::NtXent => nt_xent(&networks.embed(&a, true), &networks.embed(&view("view b")?, true), setting.tau),
+                Method::NtXent => {
+                    nt_xent(&networks.embed(&a, true), &networks.embed(&view("view b")?, true), setting.tau)
+                }
                 Method::Twins { form, predictor, stop_gradient } => {
                     let (mut za, mut zb) = (networks.embed(&a, true), networks.embed(&view("view b")?, true));
                     if predictor {
@@ -292,18 +307,22 @@ fn train(
                     let out = twins(form).forward(&za, &zb)?;
                     if step.index % logged == 0 {
                         let (on, off) = (out.on_diag.double_value(&[]), out.off_diag.double_value(&[]));
-                        terms.push((step.index, on, setting.lambda * off));
+                        terms.set(Some((on, setting.lambda * off)));
                     }
                     Ok(out.total)
                 }
             }
         },
-        |p| {
+        |mut p| {
             observe(p.done, p.total, p.loss);
+            if let Some((on, off)) = terms.take() {
+                p.log("loss on-diagonal", on)?;
+                p.log("loss lambda x off-diagonal", off)?;
+            }
             Ok(())
         },
     )?;
-    Ok((networks, terms))
+    Ok((networks, history))
 }
 
 /// Percent of queries that weighted k-NN on the bank classifies rightly.
@@ -325,13 +344,14 @@ pub(super) fn tuned_lr(
         return Ok(*only);
     }
     let key = (format!("{method:?}"), setting, batch, candidates);
-    let name = format!("learning rate of {} at batch {batch}", if *method == Method::NtXent { "nt-xent" } else { "full" });
+    let name =
+        format!("learning rate of {} at batch {batch}", if *method == Method::NtXent { "nt-xent" } else { "full" });
     let seeds = (seed::derive(0, &["barlow-twins", "init"]), seed::derive(0, &["barlow-twins", "order"]));
     context.shared(&name, &key, |context| {
         let mut best = (f64::NEG_INFINITY, candidates[0]);
         for (i, &lr) in candidates.iter().enumerate() {
             let setting = Setting { lr, batch, ..setting.clone() };
-            let (networks, _) = train(method, &setting, data, seeds, |done, total, loss| {
+            let (networks, _) = train(method, &setting, data, seeds, None, |done, total, loss| {
                 context.progress(i * total + done, candidates.len() * total, loss);
             })?;
             let accuracy = knn(&networks, data, &data.validation, setting.k)?;
@@ -359,11 +379,10 @@ pub(super) fn cell(method: &Method, setting: &Setting, data: &Data, context: &mu
         let corner = corner(&held_out(&Networks::new(setting, data, seeds.0)?)?)?;
         context.array("C before training", corner);
     }
-    let (networks, terms) = train(method, setting, data, seeds, |done, total, loss| context.progress(done, total, loss))?;
-    for (step, on, off) in terms {
-        context.metric(step, "loss on-diagonal", on);
-        context.metric(step, "loss lambda x off-diagonal", off);
-    }
+    let checkpoint = Some(context.checkpoint_every(500));
+    let (networks, history) =
+        train(method, setting, data, seeds, checkpoint, |done, total, loss| context.progress(done, total, loss))?;
+    context.log(&history);
     let steps = setting.epochs * (data.train.0.size()[0] as usize / setting.batch);
     let (bank, test) = (networks.features(&data.bank.0), networks.features(&data.test.0));
     let knn = Knn::new(&bank, &data.bank.1, data.classes)?;

@@ -1,0 +1,86 @@
+//! Networks: published sizes, shapes, initialisation and bad input.
+
+use autodidact_core::nn::{
+    ConvNet, ConvNetConfig, Depth, Gpt, GptConfig, Head, Mlp, MlpConfig, ResNet, ResNetConfig, Stem, layers, parameter_count,
+};
+use tch::nn::{Module, ModuleT, VarStore};
+use tch::{Device, Kind, Tensor};
+
+const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+#[test]
+fn residual_networks_have_the_published_sizes() {
+    // torchvision's counts less those of the 1000-way classifiers.
+    for (depth, want, features) in [
+        (Depth::D18, 11_689_512 - 513_000, 512),
+        (Depth::D34, 21_797_672 - 513_000, 512),
+        (Depth::D50, 25_557_032 - 2_049_000, 2048),
+    ] {
+        let vs = VarStore::new(Device::Cpu);
+        let config = ResNetConfig::new(depth, Stem::ImageNet);
+        let net = ResNet::new(vs.root(), &config);
+        assert_eq!((parameter_count(&vs), config.features()), (want, features), "{depth:?}");
+        let out = tch::no_grad(|| net.forward_t(&Tensor::rand([2, 3, 64, 64], FLOAT), false));
+        assert_eq!(out.size(), [2, features]);
+    }
+}
+
+#[test]
+fn a_residual_block_starts_as_the_identity() {
+    let vs = VarStore::new(Device::Cpu);
+    let config = ResNetConfig { width: 8, ..ResNetConfig::new(Depth::D18, Stem::Cifar) };
+    let net = ResNet::new(vs.root(), &config);
+    let gains = vs.variables().into_iter().filter(|(name, _)| name.ends_with("1.norm.weight") && name.contains("stage"));
+    let zero: Vec<bool> = gains.map(|(_, t)| t.abs().max().double_value(&[]) == 0.0).collect();
+    assert_eq!(zero, [true; 8], "the last batch norm of each of the eight blocks");
+    assert_eq!(tch::no_grad(|| net.forward_t(&Tensor::rand([1, 3, 32, 32], FLOAT), true)).size(), [1, 64]);
+}
+
+#[test]
+fn gpt2_has_the_published_size() {
+    let vs = VarStore::new(Device::Cpu);
+    Gpt::new(vs.root(), &GptConfig::gpt2(50_257, 1024, 768, 12, 12)).unwrap();
+    assert_eq!(parameter_count(&vs), 124_439_808);
+    assert!(Gpt::new(vs.root() / "odd", &GptConfig::gpt2(10, 8, 30, 1, 4)).unwrap_err().to_string().contains("heads"));
+}
+
+#[test]
+fn layers_start_as_pytorchs() {
+    let vs = VarStore::new(Device::Cpu);
+    let linear = layers::linear(vs.root() / "linear", 400, 300, true);
+    let bound = 1.0 / 20.0;
+    for t in [&linear.ws, linear.bs.as_ref().unwrap()] {
+        let largest = t.abs().max().double_value(&[]);
+        assert!(largest <= bound && largest > 0.9 * bound);
+    }
+    // A uniform distribution's deviation is its bound over the root of 3.
+    assert!((linear.ws.std(true).double_value(&[]) - bound / 3f64.sqrt()).abs() < 1e-3);
+    let norm = layers::batch_norm2d(vs.root() / "norm", 3);
+    let x = Tensor::randn([64, 3, 5, 5], FLOAT) * 4.0 + 2.0;
+    let y = norm.forward_t(&x, true);
+    assert!((y.std(true).double_value(&[]) - 1.0).abs() < 0.02, "gain 1 and shift 0");
+}
+
+#[test]
+fn perceptrons_and_small_convolutional_networks() {
+    let vs = VarStore::new(Device::Cpu);
+    let mlp = Mlp::new(vs.root() / "mlp", &MlpConfig::projector(&[8, 16, 4])).unwrap();
+    // No biases; batch norm between the layers only.
+    assert_eq!(parameter_count(&vs), 8 * 16 + 2 * 16 + 16 * 4);
+    let x = Tensor::rand([6, 8], FLOAT);
+    assert_eq!(mlp.forward_t(&x, true).size(), [6, 4]);
+    assert!(mlp.forward_t(&x, true).min().double_value(&[]) < 0.0, "no ReLU after the last layer");
+    assert!(Mlp::new(vs.root() / "short", &MlpConfig::plain(&[3])).is_err());
+
+    let mut config = ConvNetConfig { channels: 1, blocks: vec![(8, 1), (16, 2), (32, 2)], head: Head::GlobalMean };
+    let images = Tensor::rand([2, 1, 8, 8], FLOAT);
+    let net = ConvNet::new(vs.root() / "mean", &config).unwrap();
+    assert_eq!((net.forward_t(&images, false).size(), config.features()), (vec![2, 32], 32));
+    config.head = Head::Flatten { side: 8, width: 10 };
+    let net = ConvNet::new(vs.root() / "flat", &config).unwrap();
+    assert_eq!((net.forward_t(&images, false).size(), config.features()), (vec![2, 10], 10));
+    config.blocks.clear();
+    assert!(ConvNet::new(vs.root() / "none", &config).is_err());
+    let linear = layers::linear(vs.root() / "l", 2, 3, false);
+    assert_eq!(linear.forward(&Tensor::ones([1, 2], FLOAT)).size(), [1, 3]);
+}
