@@ -1,7 +1,8 @@
 //! Networks: published sizes, shapes, initialisation and bad input.
 
 use autodidact_core::nn::{
-    ConvNet, ConvNetConfig, Depth, Gpt, GptConfig, Head, Mlp, MlpConfig, ResNet, ResNetConfig, Stem, layers, parameter_count,
+    ConvNet, ConvNetConfig, Depth, Gpt, GptConfig, Head, Mlp, MlpConfig, ResNet, ResNetConfig, Stem, layers,
+    parameter_count,
 };
 use tch::nn::{Module, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
@@ -30,7 +31,8 @@ fn a_residual_block_starts_as_the_identity() {
     let vs = VarStore::new(Device::Cpu);
     let config = ResNetConfig { width: 8, ..ResNetConfig::new(Depth::D18, Stem::Cifar) };
     let net = ResNet::new(vs.root(), &config);
-    let gains = vs.variables().into_iter().filter(|(name, _)| name.ends_with("1.norm.weight") && name.contains("stage"));
+    let gains =
+        vs.variables().into_iter().filter(|(name, _)| name.ends_with("1.norm.weight") && name.contains("stage"));
     let zero: Vec<bool> = gains.map(|(_, t)| t.abs().max().double_value(&[]) == 0.0).collect();
     assert_eq!(zero, [true; 8], "the last batch norm of each of the eight blocks");
     assert_eq!(tch::no_grad(|| net.forward_t(&Tensor::rand([1, 3, 32, 32], FLOAT), true)).size(), [1, 64]);

@@ -9,7 +9,7 @@ const SIZE: (u32, u32) = (900, 430);
 const FONT: (&str, i32) = ("sans-serif", 15);
 
 /// Okabe and Ito's palette, which people with colour blindness can tell apart, darkened where it was too light for white.
-const PALETTE: [RGBColor; 8] = [
+const PALETTE: [RGBColor; 9] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -18,6 +18,7 @@ const PALETTE: [RGBColor; 8] = [
     RGBColor(200, 140, 0),
     RGBColor(120, 94, 200),
     RGBColor(128, 128, 128),
+    RGBColor(150, 60, 60),
 ];
 
 /// The colour of the `i`-th arm.
