@@ -266,7 +266,7 @@ fn text(e: impl std::fmt::Display) -> anyhow::Error {
 fn tick(v: f64) -> String {
     match v.abs() {
         0.0 => "0".into(),
-        a if !(1e-3..1e5).contains(&a) => format!("{v:.0e}"),
+        a if !(1e-3..1e5).contains(&a) => format!("{v:.1e}").replace(".0e", "e"),
         a => {
             // Four digits, whatever the size; exponents of logarithmic axes are not round.
             let text = format!("{v:.*}", (3 - a.log10().floor() as i32).max(0) as usize);
