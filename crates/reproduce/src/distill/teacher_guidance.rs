@@ -239,7 +239,8 @@ impl Experiment for TeacherGuidance {
         let toy = Verdict::of(toy_error <= 5.1e-6);
         let c2 = Finding {
             id: "C2",
-            estimate: stats::mean_ci(&differences, verdict::LEVEL).unwrap_or(Estimate::exact(stats::mean(&differences))),
+            estimate: stats::mean_ci(&differences, verdict::LEVEL)
+                .unwrap_or(Estimate::exact(stats::mean(&differences))),
             baseline: None,
             // Both must hold; the seeds decide between reproduced and partly.
             verdict: enough(if toy == Verdict::Reproduced { digits } else { toy }),

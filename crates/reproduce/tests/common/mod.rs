@@ -72,7 +72,20 @@ impl Lab {
 
     /// Starts a run and returns when it has finished a cell.
     pub fn start(&self, args: &str) -> Running {
-        let mut child = self.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut command = self.command(args);
+        #[cfg(unix)]
+        {
+            use std::os::unix::process::CommandExt;
+            // SAFETY: `signal` may be called between fork and exec. The tests themselves may run as a background job, which
+            // ignores interrupts; the child is not to inherit that.
+            unsafe {
+                command.pre_exec(|| {
+                    libc::signal(libc::SIGINT, libc::SIG_DFL);
+                    Ok(())
+                });
+            }
+        }
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         while !line.starts_with('[') {
