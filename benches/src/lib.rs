@@ -1,5 +1,5 @@
 //! The benchmark harness: an [`Entry`] is our work and, beside it, the same work done by the package a user would otherwise
-//! pick; [`measure`] times the two in turns and gives the ratio with its interval; a [`Record`] is what a run leaves.
+//! pick; [`measure()`] times the two in turns and gives the ratio with its interval; a [`Record`] is what a run leaves.
 //!
 //! Criterion times one function at a time: a peer measured minutes later, on a machine that meanwhile became busier, gives a
 //! ratio of two machines. Here both sides take turns of a few hundredths of a second in the same run, so that what slows one

@@ -1,6 +1,6 @@
 //! Choice of device and precision, and memory use.
 //!
-//! Binaries link only the CPU half of libtorch. [`Device`](tch::Device)s of NVIDIA GPUs appear when `libtorch_cuda.so` is found at
+//! Binaries link only the CPU half of libtorch. [`Device`]s of NVIDIA GPUs appear when `libtorch_cuda.so` is found at
 //! run time, so one binary serves both kinds of machine.
 
 use crate::{Error, Result, shim};

@@ -1,4 +1,4 @@
-//! Seeds: every random stream of the project comes from one function, [`derive`].
+//! Seeds: every random stream of the project comes from one function, [`derive()`].
 //!
 //! A stream is named by a base seed and a path of labels (paper, arm, seed, purpose, step). Streams of different names are
 //! independent for all practical purposes, and the same name always gives the same stream: a resumed run needs no saved
@@ -31,12 +31,12 @@ pub fn derive(base: u64, path: &[&str]) -> u64 {
     u64::from_le_bytes(hash.finalize()[..8].try_into().expect("a digest has 32 bytes"))
 }
 
-/// A generator for the stream that [`derive`] names.
+/// A generator for the stream that [`derive()`] names.
 pub fn rng(base: u64, path: &[&str]) -> Rng {
     Rng::seed_from_u64(derive(base, path))
 }
 
-/// Seeds libtorch's global generator (of every device) for the stream that [`derive`] names.
+/// Seeds libtorch's global generator (of every device) for the stream that [`derive()`] names.
 ///
 /// libtorch has one generator per device for the whole process; calling this at the start of each step (with the step in
 /// the path) makes dropout and on-device augmentation a function of the step alone.

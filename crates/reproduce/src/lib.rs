@@ -1,6 +1,6 @@
 //! One experiment per paper, the runner that does their cells, and the report.
 //!
-//! An [`Experiment`](experiment::Experiment) declares the paper, its claims with criteria fixed beforehand, and its cells;
+//! An [`Experiment`] declares the paper, its claims with criteria fixed beforehand, and its cells;
 //! it reads top to bottom in one file. Everything around the cells (scales, seeds, resume, shards, progress, records,
 //! verdicts, plots, the report) is the [`runner`]'s.
 
