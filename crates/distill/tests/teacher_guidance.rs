@@ -7,26 +7,11 @@ use tch::{Device, Kind, Tensor};
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
 
-/// The official notebook's data.
-const TOY_Y: [f64; 11] = [
-    0.38476636465198066,
-    1.2333967683416893,
-    1.33232242218057,
-    0.6920159488889518,
-    -0.29756145531871736,
-    -0.24189291901377769,
-    -0.7964485769175675,
-    -0.9616480167034174,
-    -0.49672509499609934,
-    -0.3469066003991437,
-    0.5589512650600734,
-];
-
 const TOY: KernelRidge = KernelRidge { kernel: Kernel::Rbf { gamma: 80.0 }, lambda: 0.2 };
 
 fn toy(schedule: AlphaSchedule) -> SelfDistilledKrr {
     let x = Tensor::linspace(0.0, 1.0, 11, F64).view([11, 1]);
-    SelfDistilledKrr::new(TOY, &x, &Tensor::from_slice(&TOY_Y).view([11, 1]), schedule).unwrap()
+    SelfDistilledKrr::new(TOY, &x, &Tensor::from_slice(&TOY_TARGETS).view([11, 1]), schedule).unwrap()
 }
 
 fn sine(x: &Tensor) -> Tensor {

@@ -30,6 +30,22 @@ pub use spectrum::{limit_lambda, limit_shrinkage, shrinkage_closed_form, shrinka
 use autodidact_core::{Error, Result};
 use tch::{Kind, Tensor};
 
+/// Targets of the paper's toy example at `x = 0, 0.1, ..., 1` (the official notebook's; its fits use an RBF kernel with
+/// `gamma = 80`, `lambda = 0.2`, and are compared with `sin(2 pi x)`).
+pub const TOY_TARGETS: [f64; 11] = [
+    0.38476636465198066,
+    1.2333967683416893,
+    1.33232242218057,
+    0.6920159488889518,
+    -0.29756145531871736,
+    -0.24189291901377769,
+    -0.7964485769175675,
+    -0.9616480167034174,
+    -0.49672509499609934,
+    -0.3469066003991437,
+    0.5589512650600734,
+];
+
 /// The weight of the ground truth that minimises the squared validation error of `alpha f_gt + (1 - alpha) f_distill`:
 /// `<y - f_distill, f_gt - f_distill> / |f_gt - f_distill|^2`, in f64. `f_gt` are predictions of the fit to the ground truth,
 /// `f_distill` of the fit to the teacher's predictions alone, all of the shape of `y`. It may leave `[0, 1]`; `clip` keeps it

@@ -15,6 +15,7 @@ use crate::runner::Context;
 use crate::verdict::{self, Finding, Verdict};
 use anyhow::{Context as _, Result};
 use autodidact_core::stats::{self, Estimate};
+use autodidact_distill::teacher_guidance::TOY_TARGETS;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -49,19 +50,6 @@ const TOY_ERRORS: [[f64; 7]; 3] = [
     [0.16477, 0.15076, 0.14915, 0.15561, 0.16735, 0.18251, 0.49505],
     [0.16477, 0.15309, 0.14958, 0.14903, 0.14946, 0.15011, 0.15250],
     [0.16477, 0.15424, 0.15089, 0.14983, 0.14954, 0.14948, 0.14959],
-];
-const TOY_Y: [f64; 11] = [
-    0.38476636465198066,
-    1.2333967683416893,
-    1.33232242218057,
-    0.6920159488889518,
-    -0.29756145531871736,
-    -0.24189291901377769,
-    -0.7964485769175675,
-    -0.9616480167034174,
-    -0.49672509499609934,
-    -0.3469066003991437,
-    0.5589512650600734,
 ];
 
 fn krr_arm(lambda: f64) -> String {
@@ -338,7 +326,7 @@ impl Experiment for TeacherGuidance {
                 Series::line("limit", 4, &line(results.array("toy", seed, &format!("fit alpha={alpha} limit"))?))
                     .dashed(),
             );
-            let data: Vec<(f64, f64)> = TOY_Y.iter().enumerate().map(|(i, y)| (i as f64 / 10.0, *y)).collect();
+            let data: Vec<(f64, f64)> = TOY_TARGETS.iter().enumerate().map(|(i, y)| (i as f64 / 10.0, *y)).collect();
             series.push(Series::line("data", 7, &data).dots());
             let name = format!("toy-alpha-{alpha}");
             plots.push(Plot::lines(

@@ -1,6 +1,6 @@
 //! What the cells compute.
 
-use super::{Config, TOY_ALPHAS, TOY_Y};
+use super::{Config, TOY_ALPHAS};
 use crate::runner::Context;
 use anyhow::Result;
 use autodidact_core::metrics::accuracy;
@@ -13,8 +13,9 @@ use autodidact_datasets::batch::Order;
 use autodidact_datasets::image::digits;
 use autodidact_distill::kernel::{Kernel, KernelRidge};
 use autodidact_distill::teacher_guidance::{
-    AlphaSchedule, DistillationLoss, GroundTruthWeight, SelfDistillation, SelfDistilledKrr, limit_shrinkage,
-    parameter_norm_penalty, shrinkage_closed_form, shrinkage_recursion, sparsity_ratios, weighted_distillation_loss,
+    AlphaSchedule, DistillationLoss, GroundTruthWeight, SelfDistillation, SelfDistilledKrr, TOY_TARGETS,
+    limit_shrinkage, parameter_norm_penalty, shrinkage_closed_form, shrinkage_recursion, sparsity_ratios,
+    weighted_distillation_loss,
 };
 use rand::RngExt;
 use rand::seq::SliceRandom;
@@ -77,7 +78,7 @@ fn identities(krr: KernelRidge, x: &Tensor, y: &Tensor, alphas: &[f64], context:
 
 pub(super) fn toy(context: &mut Context<'_>) -> Result<()> {
     let x = Tensor::linspace(0.0, 1.0, 11, F64).view([11, 1]);
-    let y = Tensor::from_slice(&TOY_Y).view([11, 1]);
+    let y = Tensor::from_slice(&TOY_TARGETS).view([11, 1]);
     let at = Tensor::linspace(0.0, 1.0, 101, F64).view([101, 1]);
     let truth = (&at * (2.0 * std::f64::consts::PI)).sin();
     let krr = KernelRidge { kernel: Kernel::Rbf { gamma: 80.0 }, lambda: 0.2 };
