@@ -106,7 +106,7 @@ impl Plan {
         if self.device.is_cuda() { "cuda" } else { "cpu" }
     }
 
-    /// One cell per arm and seed, arms outermost, so that a run cut short has whole seeds of the first arms.
+    /// One cell per arm and seed, seeds outermost, so that a run cut short has its first seeds whole.
     pub fn cross<S: AsRef<str>>(&self, arms: &[S]) -> Vec<Cell> {
         self.seeds.iter().flat_map(|&s| arms.iter().map(move |a| Cell::new(a.as_ref(), s))).collect()
     }

@@ -209,14 +209,28 @@ fn json(record: &RunRecord) -> Result<Vec<u8>> {
 /// What the system says.
 pub fn publish(out: &Path, record: &RunRecord, to: &Path) -> Result<()> {
     let read = RunRecord::read(&out.join("run.json"))?;
-    // Plots of an earlier version that are no longer made must not stay behind.
-    if to.exists() {
-        std::fs::remove_dir_all(to).with_context(|| to.display().to_string())?;
+    if let (Ok(run), Ok(target)) = (out.canonicalize(), to.canonicalize())
+        && (run.starts_with(&target) || target.starts_with(&run))
+    {
+        anyhow::bail!("the run's folder {} is that of recorded results; choose another --out", out.display());
     }
-    let files = read.plots.iter().map(|(f, _)| f.as_str()).chain(["metrics.csv", "run.json"]);
-    for file in files {
-        let bytes = std::fs::read(out.join(file)).with_context(|| out.join(file).display().to_string())?;
-        write_atomically(&to.join(file), &bytes)?;
+    // Everything is read before anything recorded is replaced.
+    let names = read.plots.iter().map(|(f, _)| f.as_str()).chain(["metrics.csv", "run.json"]);
+    let files = names.map(|name| {
+        let path = out.join(name);
+        Ok((name, std::fs::read(&path).with_context(|| path.display().to_string())?))
+    });
+    let files = files.collect::<Result<Vec<_>>>()?;
+    for (name, bytes) in &files {
+        write_atomically(&to.join(name), bytes)?;
+    }
+    // Plots of an earlier version that are no longer made must not stay behind.
+    for entry in std::fs::read_dir(to).with_context(|| to.display().to_string())? {
+        let entry = entry?;
+        let path = entry.path();
+        if path.extension().is_some_and(|e| e == "svg") && !files.iter().any(|(name, _)| entry.file_name() == *name) {
+            std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
+        }
     }
     debug_assert_eq!(read.paper, record.paper);
     Ok(())

@@ -100,7 +100,7 @@ impl Experiment for TeacherGuidance {
                 "C5",
                 "In deep networks, too, ground truth makes repeated distillation stable, and the estimated weight does as well as a grid",
                 "CIFAR-10 figures (not compared)",
-                "Test accuracy at the last step: the best constant alpha in (0, 1), by mean, minus alpha 0 has a 95 % interval above 0; and the estimated weight is within 0.5 points of the best constant one. Partly if one of the two holds.",
+                "Test accuracy at the last step: the best constant alpha in (0, 1), by mean validation accuracy, minus alpha 0 has a 95 % interval above 0; and the estimated weight is within 0.5 points of that one. Partly if one of the two holds.",
             ),
         ]
     }
@@ -290,8 +290,11 @@ impl Experiment for TeacherGuidance {
 
         let last = |alpha: Option<f64>| results.values(&mlp_arm(alpha), "test accuracy");
         let inner = c.mlp_alphas.iter().copied().filter(|a| (0.01..0.99).contains(a));
-        let means = inner.map(|a| Ok((a, stats::mean(&last(Some(a))?)))).collect::<Result<Vec<_>>>()?;
-        let top = means.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1)).context("no alpha inside (0, 1)")?;
+        // The weight is chosen on validation data and judged on test data.
+        let validated = inner.map(|a| Ok((a, results.mean(&mlp_arm(Some(a)), "validation accuracy")?)));
+        let validated = validated.collect::<Result<Vec<_>>>()?;
+        let chosen = validated.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1)).context("no alpha inside (0, 1)")?.0;
+        let top = (chosen, stats::mean(&last(Some(chosen))?));
         let gain = verdict::difference(&last(Some(top.0))?, &last(Some(0.0))?, 0.0);
         let estimated = stats::mean(&last(None)?);
         let close = Verdict::of(estimated >= top.1 - 0.5);
@@ -397,6 +400,6 @@ impl Experiment for TeacherGuidance {
     }
 
     fn note(&self, _plan: &Plan) -> String {
-        "A fifth of the training labels are replaced by other classes. The statement that with ground truth the ratios of the spectrum grow monotonically to their bound does not hold for the recursion itself (some modes of the toy pass it within three steps and come back), so the criterion asks for convergence to the bound. Validation and test labels are clean. The estimator of the weight for networks is reconstructed from the kernel case.".into()
+        "A fifth of the training labels are replaced by other classes. The statement that with ground truth the ratios of the spectrum grow monotonically to their bound does not hold for the recursion itself (ratios pass it by up to a quarter on digits and come back), so the criterion asks for convergence to the bound. Validation and test labels are clean. The estimator of the weight for networks is reconstructed from the kernel case.".into()
     }
 }
