@@ -1,14 +1,18 @@
 //! What an experiment declares, and what its cells see.
 
-use crate::catalog::Paper;
+use crate::catalog::{PAPERS, Paper};
 use crate::plot::Plot;
 use crate::results::Results;
 use crate::runner::Context;
 use crate::verdict::Finding;
 use anyhow::Result;
+use autodidact_core::Error;
+use autodidact_core::error::check_range;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::fmt::Debug;
+use std::ops::RangeBounds;
 use std::path::PathBuf;
 use tch::Device;
 
@@ -45,6 +49,18 @@ pub struct Claim {
     pub paper_figure: &'static str,
     /// When it counts as reproduced (and as partly).
     pub criterion: &'static str,
+}
+
+impl Claim {
+    /// A claim.
+    pub const fn new(
+        id: &'static str,
+        statement: &'static str,
+        paper_figure: &'static str,
+        criterion: &'static str,
+    ) -> Self {
+        Self { id, statement, paper_figure, criterion }
+    }
 }
 
 /// A unit of work: one arm at one seed.
@@ -112,10 +128,29 @@ impl Plan {
     }
 }
 
+/// Checks a list of hyper-parameters, for [`Experiment::cells`]: it has an element, and all are finite and inside `range`.
+///
+/// # Errors
+/// The list's name with what is accepted and what came.
+pub fn check_list(what: &str, values: &[f64], range: impl RangeBounds<f64> + Debug + Clone) -> Result<()> {
+    if values.is_empty() {
+        return Err(Error::value(what, "at least one value", "none").into());
+    }
+    values.iter().try_for_each(|v| Ok(check_range(what, *v, range.clone())?))
+}
+
 /// The reproduction of one paper.
 pub trait Experiment: Sync {
-    /// The paper.
-    fn paper(&self) -> &'static Paper;
+    /// The paper's name in this project.
+    fn slug(&self) -> &'static str;
+
+    /// The paper, as the catalogue has it.
+    ///
+    /// # Panics
+    /// An experiment whose slug the catalogue lacks.
+    fn paper(&self) -> &'static Paper {
+        PAPERS.iter().find(|p| p.slug == self.slug()).expect("every experiment's paper is in the catalogue")
+    }
 
     /// Raised whenever a change of code changes numbers, so that older cells are not reused.
     fn version(&self) -> u32;

@@ -89,16 +89,20 @@ impl Results {
     /// `(step, value)` of a metric in a cell.
     ///
     /// # Errors
-    /// No such cell.
+    /// No such cell or metric.
     pub fn series(&self, arm: &str, seed: u64, metric: &str) -> Result<Vec<(f64, f64)>> {
-        let metrics = &self.record(arm, seed)?.metrics;
-        Ok(metrics.iter().filter(|m| m.metric == metric).map(|m| (m.step as f64, m.value)).collect())
+        let metrics = self.record(arm, seed)?.metrics.iter().filter(|m| m.metric == metric);
+        let points: Vec<_> = metrics.map(|m| (m.step as f64, m.value)).collect();
+        if points.is_empty() {
+            bail!("cell {arm} seed {seed} has no metric {metric}");
+        }
+        Ok(points)
     }
 
     /// Series of a metric averaged over the seeds of an arm (which log at the same steps).
     ///
     /// # Errors
-    /// No such arm.
+    /// No such arm or metric.
     pub fn mean_series(&self, arm: &str, metric: &str) -> Result<Vec<(f64, f64)>> {
         let mut sums: BTreeMap<u64, (f64, usize)> = BTreeMap::new();
         for seed in self.seeds(arm) {

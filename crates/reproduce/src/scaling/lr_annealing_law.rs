@@ -4,7 +4,6 @@
 //! seed. The law is fitted on the constant and the cosine run of each seed and predicts the others; a power law in the
 //! forward area alone (no annealing term) and a Chinchilla-type fit of final losses are fitted for comparison.
 
-use crate::catalog::{PAPERS, Paper};
 use crate::experiment::{Cell, Claim, Experiment, Plan, Scale};
 use crate::plot::{Plot, Series};
 use crate::results::Results;
@@ -109,8 +108,8 @@ fn estimate(values: &[f64]) -> Estimate {
 }
 
 impl Experiment for LrAnnealingLaw {
-    fn paper(&self) -> &'static Paper {
-        PAPERS.iter().find(|p| p.slug == "lr-annealing-law").expect("the catalogue has it")
+    fn slug(&self) -> &'static str {
+        "lr-annealing-law"
     }
 
     fn version(&self) -> u32 {
@@ -118,33 +117,32 @@ impl Experiment for LrAnnealingLaw {
     }
 
     fn claims(&self) -> Vec<Claim> {
-        let claim = |id, statement, paper_figure, criterion| Claim { id, statement, paper_figure, criterion };
         vec![
-            claim(
+            Claim::new(
                 "C1",
                 "Full curves of constant and cosine runs follow the law",
                 "L = 2.628 + 0.429 S1^-0.550 - 0.411 S2 with lambda 0.999, R^2 about 0.9996",
                 "R^2 of the fitting curves is at least 0.99 in every seed.",
             ),
-            claim(
+            Claim::new(
                 "C2",
                 "Constants fitted on two curves predict unseen schedules at every step",
                 "mean errors of the order of 0.2 to 0.5 %",
                 "On every held-out schedule the mean relative error (over points and seeds) is below 1 % and below that of the fit without the annealing term. Partly: below 2 % on every one.",
             ),
-            claim(
+            Claim::new(
                 "C3",
                 "The annealing momentum is needed",
                 "lambda = 1 or no S2 fits worse; the loss keeps falling after a drop",
                 "In every seed the best lambda of the grid (which includes 1) is below 1, and the annealing term lowers the objective by at least 30 %. Partly: in most seeds.",
             ),
-            claim(
+            Claim::new(
                 "C4",
                 "The law ranks schedules rightly: cool-downs beat cosine",
                 "WSD with a cool-down of 10 to 20 % beats cosine",
                 "Over the runs of equal length, Spearman's correlation of observed and predicted final losses is at least 0.8 on average over seeds, and WSD ends below two-stage and below cosine on average. Partly if one of the two holds.",
             ),
-            claim(
+            Claim::new(
                 "C5",
                 "Fitting costs less than 1 % of a Chinchilla-type fit",
                 "less than 1 %",
