@@ -98,14 +98,15 @@ char *ad_foreach_lerp(at::Tensor *const *into, at::Tensor *const *from, size_t n
   return guarded([&] { at::_foreach_lerp_(list(into, n), list(from, n), weight); });
 }
 
-// Enters autocast for a device type (0 = CPU, 1 = CUDA) in bfloat16; `was_enabled`/`was_dtype` receive what to restore.
-char *ad_autocast_enter(int device_type, bool *was_enabled, int8_t *was_dtype) {
+// Switches autocast to bfloat16 on or off for a device type (0 = CPU, 1 = CUDA); `was_enabled`/`was_dtype` receive what to
+// restore.
+char *ad_autocast_enter(int device_type, bool enabled, bool *was_enabled, int8_t *was_dtype) {
   return guarded([&] {
     auto device = static_cast<at::DeviceType>(device_type);
     *was_enabled = at::autocast::is_autocast_enabled(device);
     *was_dtype = static_cast<int8_t>(at::autocast::get_autocast_dtype(device));
     at::autocast::set_autocast_dtype(device, at::kBFloat16);
-    at::autocast::set_autocast_enabled(device, true);
+    at::autocast::set_autocast_enabled(device, enabled);
     at::autocast::increment_nesting();
   });
 }

@@ -87,7 +87,7 @@ fn load_cuda() -> Result<(), &'static str> {
 /// Arithmetic of the forward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Precision {
-    /// 32-bit floats throughout.
+    /// 32-bit floats throughout, within a surrounding [`Bf16`](Self::Bf16) too: losses that must sum in 32 bits ask for it.
     #[default]
     F32,
     /// Autocast: matrix products and convolutions in bfloat16, reductions and losses in 32 bits, weights in 32 bits.
@@ -95,15 +95,12 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Runs a forward pass in this precision. The backward pass belongs outside.
+    /// Runs a forward pass in this precision, whatever surrounds it. The backward pass belongs outside.
     ///
     /// # Errors
     /// Those of `forward`, and of entering autocast on a device without it.
     pub fn run<T>(self, device: Device, forward: impl FnOnce() -> Result<T>) -> Result<T> {
-        let _guard = match self {
-            Self::F32 => None,
-            Self::Bf16 => Some(shim::Autocast::enter(device)?),
-        };
+        let _guard = shim::Autocast::enter(device, self == Self::Bf16)?;
         forward()
     }
 }
@@ -159,7 +156,10 @@ mod tests {
         let a = Tensor::rand([4, 4], (Kind::Float, Device::Cpu));
         let inside = Precision::Bf16.run(Device::Cpu, || Ok(a.matmul(&a).kind())).unwrap();
         assert_eq!(inside, Kind::BFloat16);
-        assert_eq!(Precision::F32.run(Device::Cpu, || Ok(a.matmul(&a).kind())).unwrap(), Kind::Float);
+        let product = || Ok(a.matmul(&a).kind());
+        assert_eq!(Precision::F32.run(Device::Cpu, product).unwrap(), Kind::Float);
+        let nested = Precision::Bf16.run(Device::Cpu, || Ok((Precision::F32.run(Device::Cpu, product)?, product()?)));
+        assert_eq!(nested.unwrap(), (Kind::Float, Kind::BFloat16));
         assert_eq!(a.matmul(&a).kind(), Kind::Float);
     }
 

@@ -47,7 +47,7 @@ unsafe extern "C" {
     ) -> *mut c_char;
     fn ad_clip_grad_norm(grads: List, n: usize, max_norm: f64, total: *mut C_tensor) -> *mut c_char;
     fn ad_foreach_lerp(into: List, from: List, n: usize, weight: f64) -> *mut c_char;
-    fn ad_autocast_enter(device_type: c_int, was_enabled: *mut bool, was_dtype: *mut i8) -> *mut c_char;
+    fn ad_autocast_enter(device_type: c_int, enabled: bool, was_enabled: *mut bool, was_dtype: *mut i8) -> *mut c_char;
     fn ad_autocast_exit(device_type: c_int, was_enabled: bool, was_dtype: i8) -> *mut c_char;
     fn ad_cuda_peak_bytes(index: c_int, reset: bool, bytes: *mut i64) -> *mut c_char;
 }
@@ -178,7 +178,7 @@ pub(crate) fn foreach_lerp(into: &[Tensor], from: &[Tensor], weight: f64) -> Res
     check(unsafe { ad_foreach_lerp(a.as_ptr(), b.as_ptr(), n, weight) })
 }
 
-/// Autocast to bfloat16 on a device type while the guard lives.
+/// Autocast to bfloat16 switched on or off for a device type while the guard lives.
 pub(crate) struct Autocast {
     device_type: c_int,
     was_enabled: bool,
@@ -186,11 +186,11 @@ pub(crate) struct Autocast {
 }
 
 impl Autocast {
-    pub(crate) fn enter(device: tch::Device) -> Result<Self> {
+    pub(crate) fn enter(device: tch::Device, enabled: bool) -> Result<Self> {
         let device_type = if device.is_cuda() { 1 } else { 0 };
         let (mut was_enabled, mut was_dtype) = (false, 0);
         // SAFETY: the shim writes one bool and one byte.
-        check(unsafe { ad_autocast_enter(device_type, &mut was_enabled, &mut was_dtype) })?;
+        check(unsafe { ad_autocast_enter(device_type, enabled, &mut was_enabled, &mut was_dtype) })?;
         Ok(Self { device_type, was_enabled, was_dtype })
     }
 }

@@ -130,7 +130,7 @@ fn rises_lower_the_area_and_the_area_is_linear() {
 
 #[test]
 fn units_of_the_learning_rate_do_not_matter() {
-    let law = AnnealLaw { l0: 2.6, a: 0.43, alpha: 0.55, c: 0.41, lambda: 0.999 };
+    let law = AnnealLaw { l0: 2.6, a: 0.43, alpha: 0.55, c: 0.41, lambda: 0.999, warmup: WarmupTreatment::AsPeak };
     let schedule = cosine(20_000, 0.1);
     let larger = Schedule { peak: schedule.peak * 7.0, ..schedule.clone() };
     let (a, b) = (law.curve(&schedule).unwrap(), law.rescaled(7.0).curve(&larger).unwrap());
@@ -148,7 +148,7 @@ fn without_annealing_the_law_is_a_power_law_and_fits_worse() {
 
 #[test]
 fn a_planted_law_is_recovered_with_intervals_that_hold_it() {
-    let truth = AnnealLaw { l0: 1.2, a: 1.0, alpha: 0.25, c: 0.6, lambda: 0.99 };
+    let truth = AnnealLaw { l0: 1.2, a: 1.0, alpha: 0.25, c: 0.6, lambda: 0.99, warmup: WarmupTreatment::AsPeak };
     let mut noise = 1u64;
     let mut jitter = || {
         noise = noise.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

@@ -20,7 +20,7 @@
 //! assert!((loss.total.double_value(&[]) - 0.0571156).abs() < 1e-6);
 //! ```
 
-use crate::check_pair;
+use crate::{check_pair, in_full_precision};
 use autodidact_core::error::check_range;
 use autodidact_core::nn::{Mlp, MlpConfig};
 use autodidact_core::optim::{Group, Lars, Optimizer, Rule};
@@ -94,7 +94,7 @@ impl Default for BarlowTwinsLoss {
     }
 }
 
-/// The loss and its parts; all scalars but `c`, all differentiable, in f32.
+/// The loss and its parts: differentiable scalars, in f32 (f64 for embeddings in f64).
 #[derive(Debug)]
 pub struct BarlowTwinsOutput {
     /// What is minimised.
@@ -103,23 +103,21 @@ pub struct BarlowTwinsOutput {
     pub on_diag: Tensor,
     /// `sum_i sum_{j != i} C_ij^2`, without `lambda`.
     pub off_diag: Tensor,
-    /// Cross-correlation matrix `[D, D]`; rows belong to the first view.
-    pub c: Tensor,
 }
 
-/// One view's embeddings `[N, D]`, normalised, in f32; gradients flow through the statistics.
+/// One view's embeddings `[N, D]`, normalised; gradients flow through the statistics.
 fn normalised(z: &Tensor, how: Standardise) -> Tensor {
-    let z = z.to_kind(Kind::Float);
-    let centred = &z - z.mean_dim([0i64].as_slice(), true, Kind::Float);
     match how {
-        Standardise::None => centred,
+        Standardise::None => z - z.mean_dim([0i64].as_slice(), true, z.kind()),
         Standardise::Batch { unbiased, eps } => {
-            let n = z.size()[0] as f64 - if unbiased { 1.0 } else { 0.0 };
-            let variance = centred.square().sum_dim_intlist([0i64].as_slice(), true, Kind::Float) / n;
-            centred * (variance + eps).rsqrt()
+            let n = z.size()[0] as f64;
+            // Batch norm is biased. With variances n/(n-1) times as large, 1/sqrt(v n/(n-1) + eps) = k/sqrt(v + k^2 eps).
+            let k = if unbiased { ((n - 1.0) / n).sqrt() } else { 1.0 };
+            let z = z.batch_norm::<Tensor>(None, None, None, None, true, 0.0, k * k * eps, true);
+            if unbiased { z * k } else { z }
         }
         Standardise::BatchThenFeature => {
-            let z = normalised(&z, OFFICIAL);
+            let z = normalised(z, OFFICIAL);
             let length = z.norm_scalaropt_dim(2.0, [1i64].as_slice(), true).clamp_min(1e-12);
             &z / length * (z.size()[1] as f64).sqrt()
         }
@@ -132,7 +130,10 @@ fn normalised(z: &Tensor, how: Standardise) -> Tensor {
 /// Shapes that differ, or fewer than two rows.
 pub fn cross_correlation(za: &Tensor, zb: &Tensor, standardise: Standardise) -> Result<Tensor> {
     let (n, _) = check_pair(za, zb)?;
-    Ok(normalised(za, standardise).tr().matmul(&normalised(zb, standardise)) / n as f64)
+    in_full_precision([za, zb], |views| {
+        let [a, b] = views.map(|z| normalised(&z, standardise));
+        Ok(a.tr().matmul(&(b / n as f64)))
+    })
 }
 
 /// The entries of a square matrix beside its diagonal, `[D, D] -> [D * (D - 1)]`, row by row.
@@ -148,58 +149,104 @@ pub fn off_diagonal(c: &Tensor) -> Result<Tensor> {
     }
 }
 
+/// Sum of the squares of the entries of `C = a^T b` beside its diagonal, `a` and `b` `[N, D]`.
+///
+/// `|a^T b|^2 = <a a^T, b b^T>`: where the embedding is much wider than the batch, the two `N x N` matrices cost less than
+/// the `D x D` one. The factor 2: autograd multiplies twice for each of them in the backward pass. There `C` has a rank
+/// below `D`, so that the sum is not small beside the diagonal, which is subtracted.
+fn off_diagonal_squares(a: &Tensor, b: &Tensor, diagonal: impl FnOnce() -> Tensor) -> Tensor {
+    let (n, d) = (a.size()[0], a.size()[1]);
+    if 2 * n < d {
+        (a.matmul(&a.tr()) * b.matmul(&b.tr())).sum(a.kind()) - diagonal().square().sum(a.kind())
+    } else {
+        // Row r of this view is the run of D entries that follows the r-th diagonal one.
+        a.tr().matmul(b).as_strided([d - 1, d], [d + 1, 1], 1).norm().square()
+    }
+}
+
+/// Diagonal of `a^T b`.
+fn diagonal(a: &Tensor, b: &Tensor) -> Tensor {
+    (a * b).sum_dim_intlist([0i64].as_slice(), false, a.kind())
+}
+
 impl BarlowTwinsLoss {
-    /// The loss of two batches of embeddings `[N, D]` on one device; `N` is the whole batch.
+    /// The loss of two batches of embeddings `[N, D]` on one device; `N` is the whole batch. Work is `O(N D min(N, D))`.
     ///
     /// # Errors
     /// Shapes that differ, fewer than two rows, `lambda` or a temperature not above 0.
     pub fn forward(&self, za: &Tensor, zb: &Tensor) -> Result<BarlowTwinsOutput> {
-        let c = cross_correlation(za, zb, self.standardise)?;
-        let auto = match self.redundancy {
-            Redundancy::Cross => None,
-            Redundancy::Auto => Some(cross_correlation(za, za, self.standardise)?),
-        };
-        self.of_correlations(c, auto)
+        self.check()?;
+        let (n, _) = check_pair(za, zb)?;
+        in_full_precision([za, zb], |views| {
+            let [a, b] = views.map(|z| normalised(&z, self.standardise));
+            // Divided here, C needs no pass of its own for it.
+            let b = b / n as f64;
+            if let Form::CrossEntropy { tau } = self.form {
+                let other = if self.redundancy == Redundancy::Auto { &a / n as f64 } else { b.shallow_clone() };
+                return Ok(self.cross_entropy(&a.tr().matmul(&b), &a.tr().matmul(&other), tau));
+            }
+            let c_ii = diagonal(&a, &b);
+            let off_diag = match self.redundancy {
+                Redundancy::Cross => off_diagonal_squares(&a, &b, || c_ii.shallow_clone()),
+                Redundancy::Auto => {
+                    let scaled = &a / n as f64;
+                    off_diagonal_squares(&a, &scaled, || diagonal(&a, &scaled))
+                }
+            };
+            Ok(self.combine((c_ii - 1.0).square().sum(a.kind()), off_diag))
+        })
     }
 
     /// The data-parallel form: each replica standardises with the statistics of the whole batch (synchronised batch norm),
-    /// correlates its own rows and divides by the global batch size; the sum of these partial matrices over replicas, which
-    /// an all-reduce forms, is `c`.
+    /// correlates its own rows ([`partial_correlation`]) and divides by the global batch size; the sum of these partial
+    /// matrices over replicas, which an all-reduce forms, is `c`.
     ///
     /// # Errors
     /// A matrix that is not square, `lambda` or a temperature not above 0, the auto-correlation variant.
-    pub fn of_summed(&self, c: Tensor) -> Result<BarlowTwinsOutput> {
+    pub fn of_summed(&self, c: &Tensor) -> Result<BarlowTwinsOutput> {
+        self.check()?;
         if self.redundancy == Redundancy::Auto {
             return Err(Error::value("redundancy", "Cross in the data-parallel form", "Auto"));
         }
-        self.of_correlations(c, None)
+        if !matches!(c.size()[..], [d, e] if d == e && d > 0) {
+            return Err(Error::shape("c", "[D, D]", c));
+        }
+        if let Form::CrossEntropy { tau } = self.form {
+            return Ok(self.cross_entropy(c, c, tau));
+        }
+        Ok(self.combine(on_diagonal(c), off_diagonal(c)?.square().sum(c.kind())))
     }
 
-    fn of_correlations(&self, c: Tensor, auto: Option<Tensor>) -> Result<BarlowTwinsOutput> {
+    fn check(&self) -> Result<()> {
         check_range("lambda", self.lambda, f64::MIN_POSITIVE..)?;
-        let d = match c.size()[..] {
-            [d, e] if d == e && d > 0 => d,
-            _ => return Err(Error::shape("c", "[D, D]", &c)),
-        };
-        let diagonal = c.diagonal(0, 0, 1);
-        let on_diag = (&diagonal - 1.0).square().sum(Kind::Float);
-        let source = auto.as_ref().unwrap_or(&c);
-        // The square of the whole matrix less that of its diagonal, without a copy of the D*(D-1) entries.
-        let off_diag = source.square().sum(Kind::Float) - source.diagonal(0, 0, 1).square().sum(Kind::Float);
+        match self.form {
+            Form::CrossEntropy { tau } => check_range("tau", tau, f64::MIN_POSITIVE..),
+            _ => Ok(()),
+        }
+    }
+
+    fn combine(&self, on_diag: Tensor, off_diag: Tensor) -> BarlowTwinsOutput {
         let total = match self.form {
-            Form::Full => &on_diag + &off_diag * self.lambda,
             Form::InvarianceOnly => on_diag.shallow_clone(),
             Form::RedundancyOnly => off_diag.shallow_clone(),
-            Form::CrossEntropy { tau } => {
-                check_range("tau", tau, f64::MIN_POSITIVE..)?;
-                let eye = Tensor::eye(d, (Kind::Bool, c.device()));
-                let others = (source.clamp_min(0.0) / tau).masked_fill(&eye, f64::NEG_INFINITY);
-                others.logsumexp([0i64, 1].as_slice(), false) * self.lambda
-                    - (diagonal / tau).logsumexp([0i64].as_slice(), false)
-            }
+            _ => &on_diag + &off_diag * self.lambda,
         };
-        Ok(BarlowTwinsOutput { total, on_diag, off_diag, c })
+        BarlowTwinsOutput { total, on_diag, off_diag }
     }
+
+    /// `c` gives the diagonal, `source` the entries beside it.
+    fn cross_entropy(&self, c: &Tensor, source: &Tensor, tau: f64) -> BarlowTwinsOutput {
+        let eye = Tensor::eye(c.size()[0], (Kind::Bool, c.device()));
+        let others = (source.clamp_min(0.0) / tau).masked_fill(&eye, f64::NEG_INFINITY);
+        let total = others.logsumexp([0i64, 1].as_slice(), false) * self.lambda
+            - (c.diagonal(0, 0, 1) / tau).logsumexp([0i64].as_slice(), false);
+        let off_diag = source.masked_fill(&eye, 0.0).square().sum(c.kind());
+        BarlowTwinsOutput { total, on_diag: on_diagonal(c), off_diag }
+    }
+}
+
+fn on_diagonal(c: &Tensor) -> Tensor {
+    (c.diagonal(0, 0, 1) - 1.0).square().sum(c.kind())
 }
 
 /// One replica's share of the cross-correlation: `za`, `zb` `[n, D]` are its rows, already standardised with the statistics
@@ -214,7 +261,7 @@ pub fn partial_correlation(za: &Tensor, zb: &Tensor, global: i64) -> Result<Tens
     if global < za.size()[0] {
         return Err(Error::value("global batch", format!("at least {}", za.size()[0]), global));
     }
-    Ok(za.to_kind(Kind::Float).tr().matmul(&zb.to_kind(Kind::Float)) / global as f64)
+    in_full_precision([za, zb], |[a, b]| Ok(a.tr().matmul(&(b / global as f64))))
 }
 
 /// The projector: linear layers without biases, batch norm and ReLU between them, nothing after the last.

@@ -13,13 +13,12 @@
 //! assert!((loss - (1.0 + 2.0 * (-1f64).exp()).ln()).abs() < 1e-6);
 //! ```
 
-use crate::check_pair;
+use crate::{check_pair, in_full_precision};
 use autodidact_core::Result;
 use autodidact_core::error::check_range;
 use tch::{Kind, Reduction, Tensor};
 
 fn unit(z: &Tensor) -> Tensor {
-    let z = z.to_kind(Kind::Float);
     let length = z.norm_scalaropt_dim(2.0, [1i64].as_slice(), true).clamp_min(1e-12);
     z / length
 }
@@ -32,11 +31,13 @@ fn unit(z: &Tensor) -> Tensor {
 pub fn nt_xent(za: &Tensor, zb: &Tensor, tau: f64) -> Result<Tensor> {
     let (n, _) = check_pair(za, zb)?;
     check_range("tau", tau, f64::MIN_POSITIVE..)?;
-    let z = unit(&Tensor::cat(&[za, zb], 0));
-    let own = Tensor::eye(2 * n, (Kind::Bool, z.device()));
-    let logits = (z.matmul(&z.tr()) / tau).masked_fill(&own, f64::NEG_INFINITY);
-    let positive = Tensor::arange(2 * n, (Kind::Int64, z.device())).roll([n].as_slice(), [0i64].as_slice());
-    Ok(logits.cross_entropy_loss::<Tensor>(&positive, None, Reduction::Mean, -100, 0.0))
+    in_full_precision([za, zb], |views| {
+        let z = unit(&Tensor::cat(&views, 0));
+        let own = Tensor::eye(2 * n, (Kind::Bool, z.device()));
+        let logits = (z.matmul(&z.tr()) / tau).masked_fill(&own, f64::NEG_INFINITY);
+        let positive = Tensor::arange(2 * n, (Kind::Int64, z.device())).roll([n].as_slice(), [0i64].as_slice());
+        Ok(logits.cross_entropy_loss::<Tensor>(&positive, None, Reduction::Mean, -100, 0.0))
+    })
 }
 
 /// InfoNCE of queries and keys `[N, D]` with the other keys of the batch as negatives: a scalar, the mean over queries.
@@ -47,6 +48,8 @@ pub fn nt_xent(za: &Tensor, zb: &Tensor, tau: f64) -> Result<Tensor> {
 pub fn info_nce(queries: &Tensor, keys: &Tensor, tau: f64) -> Result<Tensor> {
     let (n, _) = check_pair(queries, keys)?;
     check_range("tau", tau, f64::MIN_POSITIVE..)?;
-    let logits = unit(queries).matmul(&unit(keys).tr()) / tau;
-    Ok(logits.cross_entropy_for_logits(&Tensor::arange(n, (Kind::Int64, logits.device()))))
+    in_full_precision([queries, keys], |[queries, keys]| {
+        let logits = unit(&queries).matmul(&unit(&keys).tr()) / tau;
+        Ok(logits.cross_entropy_for_logits(&Tensor::arange(n, (Kind::Int64, logits.device()))))
+    })
 }

@@ -1,5 +1,6 @@
 //! The losses against independent implementations, their identities and bad input.
 
+use autodidact_core::device::Precision;
 use autodidact_core::testing::{assert_close, check_gradient, fixture};
 use autodidact_ssl::barlow_twins::{
     BarlowTwinsLoss, Form, Recipe, Redundancy, Standardise, cross_correlation, off_diagonal, partial_correlation,
@@ -59,20 +60,18 @@ fn losses_and_gradients_equal_those_of_lightly() {
 }
 
 #[test]
-fn gradients_equal_finite_differences() {
-    let (za, zb) = views(6, 3);
-    let (za, zb) = (za.to_kind(Kind::Double), zb.to_kind(Kind::Double));
-    // The losses compute in f32, so differences of f64 inputs would be rounding; check the formula in f64 instead, against
-    // the autograd of the f32 path.
-    for form in [Form::Full, Form::InvarianceOnly, Form::RedundancyOnly, Form::CrossEntropy { tau: 0.7 }] {
-        let config = BarlowTwinsLoss { lambda: 0.3, form, ..Default::default() };
-        let leaf = za.to_kind(Kind::Float).set_requires_grad(true);
-        config.forward(&leaf, &zb.to_kind(Kind::Float)).unwrap().total.backward();
-        let reference = |x: &Tensor| reference_loss(&config, x, &zb);
-        let leaf64 = za.copy().set_requires_grad(true);
-        reference(&leaf64).backward();
-        assert_close(&format!("{form:?}"), &leaf.grad(), &leaf64.grad(), 1e-4);
-        check_gradient(&za, 1e-6, reference);
+fn values_and_gradients_equal_the_formula_in_narrow_and_wide_embeddings() {
+    // Wider than twice the batch, the loss is computed from N x N matrices.
+    for (n, d) in [(6, 3), (4, 11)] {
+        let (za, zb) = views(n, d);
+        let (za, zb) = (za.to_kind(Kind::Double), zb.to_kind(Kind::Double));
+        for form in [Form::Full, Form::InvarianceOnly, Form::RedundancyOnly, Form::CrossEntropy { tau: 0.7 }] {
+            let config = BarlowTwinsLoss { lambda: 0.3, form, ..Default::default() };
+            let want = value(&reference_loss(&config, &za, &zb));
+            assert!((loss(config, &za, &zb) - want).abs() < 1e-12 * want.abs().max(1.0), "{form:?}, D = {d}");
+            check_gradient(&za, 1e-7, |x| config.forward(x, &zb).unwrap().total);
+            check_gradient(&zb, 1e-7, |x| config.forward(&za, x).unwrap().total);
+        }
     }
 }
 
@@ -107,7 +106,7 @@ fn the_worked_example() {
     let config = BarlowTwinsLoss { lambda: 5e-3, standardise: EXACT, ..Default::default() };
     let out = config.forward(&za, &zb).unwrap();
     let want = Tensor::from_slice2(&[[1.0, -0.381385], [-0.427618, 0.764471]]);
-    assert_close("C", &out.c, &want, 1e-6);
+    assert_close("C", &cross_correlation(&za, &zb, EXACT).unwrap(), &want, 1e-6);
     assert!((value(&out.on_diag) - 0.055474).abs() < 1e-6);
     assert!((value(&out.off_diag) - 0.328312).abs() < 1e-6);
     assert!((loss(BarlowTwinsLoss { lambda: 0.0051, ..config }, &za, &zb) - 0.0571484).abs() < 1e-6);
@@ -126,17 +125,20 @@ fn affine_maps_of_units_leave_the_loss_and_swapping_views_transposes_c() {
     assert!((loss(config, &(&za * &scale + 4.0), &zb) - reference).abs() < 1e-3 * reference);
     let flip = Tensor::from_slice(&[1f32, -1.0, 1.0, 1.0, 1.0]);
     assert!((loss(config, &(&za * &flip), &(&zb * &flip)) - reference).abs() < 1e-5 * reference);
-    let (ab, ba) = (config.forward(&za, &zb).unwrap(), config.forward(&zb, &za).unwrap());
-    assert_close("C transposed", &ab.c.tr(), &ba.c, 1e-5);
-    assert!((value(&ba.total) - reference).abs() < 1e-5 * reference);
+    let c = |a: &Tensor, b: &Tensor| cross_correlation(a, b, config.standardise).unwrap();
+    assert_close("C transposed", &c(&za, &zb).tr(), &c(&zb, &za), 1e-5);
+    assert!((loss(config, &zb, &za) - reference).abs() < 1e-5 * reference);
 }
 
 #[test]
 fn a_constant_unit_costs_its_diagonal_term_and_is_no_nan() {
     let (za, zb) = views(32, 4);
     let _ = za.narrow(1, 2, 1).fill_(7.0);
-    let out = BarlowTwinsLoss::default().forward(&za.set_requires_grad(true), &zb).unwrap();
-    assert!(out.c.double_value(&[2, 2]).abs() < 1e-6);
+    let config = BarlowTwinsLoss::default();
+    assert!(cross_correlation(&za, &zb, config.standardise).unwrap().double_value(&[2, 2]).abs() < 1e-6);
+    let za = za.set_requires_grad(true);
+    let out = config.forward(&za, &zb).unwrap();
+    assert!(value(&out.on_diag) > 1.0);
     out.total.backward();
     assert!(value(&za.grad().isnan().any().to_kind(Kind::Float)) == 0.0);
 }
@@ -176,11 +178,18 @@ fn shares_of_replicas_sum_to_the_whole() {
     };
     let (a, b) = (standardised(&za), standardised(&zb));
     let share = |from, len| partial_correlation(&a.narrow(0, from, len), &b.narrow(0, from, len), 24).unwrap();
-    let summed = config.of_summed(share(0, 8) + share(8, 16)).unwrap();
-    assert_close("C", &summed.c, &whole.c, 1e-5);
-    assert_close("loss", &summed.total, &whole.total, 1e-5);
+    let c = share(0, 8) + share(8, 16);
+    assert_close("C", &c, &cross_correlation(&za, &zb, config.standardise).unwrap(), 1e-5);
+    let summed = config.of_summed(&c).unwrap();
+    for (name, got, want) in [
+        ("loss", &summed.total, &whole.total),
+        ("on-diagonal", &summed.on_diag, &whole.on_diag),
+        ("off-diagonal", &summed.off_diag, &whole.off_diag),
+    ] {
+        assert_close(name, got, want, 1e-5);
+    }
     assert!(partial_correlation(&a, &b, 10).is_err());
-    assert!(BarlowTwinsLoss { redundancy: Redundancy::Auto, ..config }.of_summed(whole.c).is_err());
+    assert!(BarlowTwinsLoss { redundancy: Redundancy::Auto, ..config }.of_summed(&c).is_err());
 }
 
 #[test]
@@ -200,13 +209,28 @@ fn variants_do_what_they_say() {
 }
 
 #[test]
-fn embeddings_in_bf16_are_correlated_in_f32() {
+fn losses_under_autocast_compute_in_f32() {
     let (za, zb) = views(128, 32);
-    let reference = loss(BarlowTwinsLoss::default(), &za, &zb);
+    let losses = || {
+        let twins = BarlowTwinsLoss::default().forward(&za, &zb)?.total;
+        let c = cross_correlation(&za, &zb, EXACT)?;
+        let share = partial_correlation(&za, &zb, 128)?;
+        Ok([twins, c, share, nt_xent(&za, &zb, 0.1)?, info_nce(&za, &zb, 0.1)?])
+    };
+    let plain = losses().unwrap();
+    let autocast = Precision::Bf16.run(Device::Cpu, || {
+        assert_eq!(za.matmul(&zb.tr()).kind(), Kind::BFloat16);
+        losses()
+    });
+    for (got, want) in autocast.unwrap().iter().zip(&plain) {
+        assert_eq!(got.kind(), Kind::Float);
+        assert_close("under autocast", got, want, 1e-6);
+    }
+    // Embeddings that come in bf16 cost their own rounding, no more.
     let (a, b) = (za.to_kind(Kind::BFloat16), zb.to_kind(Kind::BFloat16));
-    let out = BarlowTwinsLoss::default().forward(&a, &b).unwrap();
-    assert_eq!(out.total.kind(), Kind::Float);
-    assert!((value(&out.total) - reference).abs() < 0.02 * reference);
+    let rounded = BarlowTwinsLoss::default().forward(&a, &b).unwrap().total;
+    let (a, b) = (a.to_kind(Kind::Float), b.to_kind(Kind::Float));
+    assert_close("rounded", &rounded, &BarlowTwinsLoss::default().forward(&a, &b).unwrap().total, 1e-6);
 }
 
 #[test]

@@ -14,7 +14,9 @@ pub struct Curve {
     pub lrs: Vec<f64>,
     /// Steps of warm-up.
     pub warmup: usize,
-    /// `(step, validation loss in nats per token)`.
+    /// `(i, validation loss in nats per token)`: the loss after the update with rate `lrs[i]`, so that it is matched to the
+    /// areas of the rates up to and including `lrs[i]`. A loss measured after `s` updates, which used `lrs[..s]`, has
+    /// `i = s - 1`.
     pub points: Vec<(usize, f64)>,
 }
 
@@ -70,10 +72,10 @@ struct Point {
     loss: f64,
 }
 
-fn points(curves: &[Curve], lambda: f64, options: &FitOptions) -> Result<Vec<Point>> {
+fn points(curves: &[Curve], lambda: f64, warmup: WarmupTreatment) -> Result<Vec<Point>> {
     let mut all = vec![];
     for (i, curve) in curves.iter().enumerate() {
-        let areas = AnnealAreas::from_lrs(&curve.lrs, curve.warmup, lambda, options.warmup)?;
+        let areas = AnnealAreas::from_lrs(&curve.lrs, curve.warmup, lambda, warmup)?;
         for &(step, loss) in &curve.points {
             if step >= areas.s1.len() {
                 let range = format!("at most {}", areas.s1.len() - 1);
@@ -91,9 +93,6 @@ fn points(curves: &[Curve], lambda: f64, options: &FitOptions) -> Result<Vec<Poi
             }
             all.push(Point { s1: areas.s1[step], s2: areas.s2[step], loss });
         }
-    }
-    if all.len() < 4 {
-        return Err(Error::value("points", "at least as many as constants, 4", all.len()));
     }
     Ok(all)
 }
@@ -124,9 +123,12 @@ fn minimise(points: &[Point], options: &FitOptions, starts: &[Vec<f64>]) -> Resu
 /// # Errors
 /// Curves that [`AnnealAreas::from_lrs`] refuses, points outside their runs or not positive, fewer than four points.
 pub fn fit(curves: &[Curve], lambda: f64, options: &FitOptions) -> Result<FitReport> {
-    let points = points(curves, lambda, options)?;
+    let points = points(curves, lambda, options.warmup)?;
+    if points.len() < 4 {
+        return Err(Error::value("points", "at least as many as constants, 4", points.len()));
+    }
     let report = minimise(&points, options, &starts())?;
-    let to_law = |x: &[f64]| AnnealLaw { l0: x[0], a: x[1], alpha: x[2], c: x[3], lambda };
+    let to_law = |x: &[f64]| AnnealLaw { l0: x[0], a: x[1], alpha: x[2], c: x[3], lambda, warmup: options.warmup };
     let law = to_law(&report.best.x);
     let predicted: Vec<f64> = points.iter().map(|p| law.loss(p.s1, p.s2)).collect();
     let observed: Vec<f64> = points.iter().map(|p| p.loss).collect();
@@ -168,17 +170,13 @@ pub fn fit_lambda(curves: &[Curve], lambdas: &[f64], options: &FitOptions) -> Re
 }
 
 impl AnnealLaw {
-    /// Relative errors `L_pred/L - 1` of the law on a curve, warm-up counted as the peak.
+    /// Relative errors `L_pred/L - 1` of the law on a curve.
     ///
     /// # Errors
     /// As [`fit`], but for the number of points.
     pub fn relative_errors(&self, curve: &Curve) -> Result<Vec<f64>> {
-        let areas = AnnealAreas::from_lrs(&curve.lrs, curve.warmup, self.lambda, WarmupTreatment::AsPeak)?;
-        let error = |&(step, loss): &(usize, f64)| match (areas.s1.get(step), areas.s2.get(step)) {
-            (Some(&s1), Some(&s2)) => Ok(self.loss(s1, s2) / loss - 1.0),
-            _ => Err(Error::value("step", format!("at most {}", areas.s1.len() - 1), step)),
-        };
-        curve.points.iter().map(error).collect()
+        let points = points(std::slice::from_ref(curve), self.lambda, self.warmup)?;
+        Ok(points.iter().map(|p| self.loss(p.s1, p.s2) / p.loss - 1.0).collect())
     }
 
     /// The fit's objective for this law on curves: the sum of Huber losses of log residuals.
@@ -186,10 +184,7 @@ impl AnnealLaw {
     /// # Errors
     /// As [`relative_errors`](Self::relative_errors).
     pub fn objective(&self, curves: &[Curve], delta: f64) -> Result<f64> {
-        let mut sum = 0.0;
-        for curve in curves {
-            sum += self.relative_errors(curve)?.iter().map(|e| huber((1.0 + e).ln(), delta).0).sum::<f64>();
-        }
-        Ok(sum)
+        let points = points(curves, self.lambda, self.warmup)?;
+        Ok(points.iter().map(|p| huber(p.loss.ln() - self.loss(p.s1, p.s2).ln(), delta).0).sum())
     }
 }

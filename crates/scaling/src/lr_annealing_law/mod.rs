@@ -99,6 +99,9 @@ pub struct AnnealLaw {
     pub c: f64,
     /// Decay of the annealing momentum; 0.999 in the paper (runs of tens of thousands of steps).
     pub lambda: f64,
+    /// Warm-up in the areas that the constants belong to.
+    #[serde(default)]
+    pub warmup: WarmupTreatment,
 }
 
 impl AnnealLaw {
@@ -107,16 +110,16 @@ impl AnnealLaw {
         self.l0 + self.a * s1.powf(-self.alpha) - self.c * s2
     }
 
-    /// The loss at every step of a schedule, warm-up counted as the peak.
+    /// The loss at every step `0..=T` of a schedule.
     ///
     /// # Errors
     /// A schedule that [`AnnealAreas::of`] refuses.
     pub fn curve(&self, schedule: &Schedule) -> Result<Vec<f64>> {
-        let areas = AnnealAreas::of(schedule, self.lambda, WarmupTreatment::AsPeak)?;
+        let areas = AnnealAreas::of(schedule, self.lambda, self.warmup)?;
         Ok(areas.s1.iter().zip(&areas.s2).map(|(&s1, &s2)| self.loss(s1, s2)).collect())
     }
 
-    /// The loss at the last step of a schedule; NaN for one that [`curve`](Self::curve) refuses.
+    /// The loss at step `T` of a schedule; NaN for one that [`curve`](Self::curve) refuses.
     pub fn final_loss(&self, schedule: &Schedule) -> f64 {
         self.curve(schedule).ok().and_then(|c| c.last().copied()).unwrap_or(f64::NAN)
     }
