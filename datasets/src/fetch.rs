@@ -238,14 +238,19 @@ fn attempt(agent: &ureq::Agent, url: &str, file: &mut File, progress: Progress) 
     }
 }
 
-fn digest(file: &mut File) -> std::io::Result<String> {
+pub(crate) fn digest(file: &mut File) -> std::io::Result<String> {
     file.rewind()?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect()),
+            0 => return Ok(hex(&hash.finalize())),
             n => hash.update(&buffer[..n]),
         }
     }
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

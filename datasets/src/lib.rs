@@ -43,4 +43,4 @@ pub mod synthetic;
 pub mod tabular;
 pub mod text;
 
-pub use names::{IMAGE_SETS, TEXTS, default_data_dir, find, load_images, load_text};
+pub use names::{IMAGE_SETS, TEXTS, default_data_dir, find, fingerprint, load_images, load_text};

@@ -5,6 +5,8 @@ use crate::image::{self, ImageSet};
 use crate::synthetic::Grammar;
 use autodidact_core::seed::derive;
 use autodidact_core::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Names that [`load_images`] knows.
@@ -61,6 +63,37 @@ pub fn find(name: &str, data_dir: Option<&Path>, download: bool, progress: fetch
     }
 }
 
+/// Identifies the content of a data set: `built in` for those that are shipped or generated, else the SHA-256 (64
+/// hexadecimal digits) of the list of its files' digests and names; the files are looked for as in [`load_images`].
+///
+/// # Errors
+/// An unknown name, files that are missing or cannot be read.
+pub fn fingerprint(name: &str, data_dir: Option<&Path>, download: bool) -> Result<String> {
+    if ["digits", "shapes", "grammar"].contains(&canonical(name, &[&IMAGE_SETS[..], &TEXTS].concat())?) {
+        return Ok("built in".into());
+    }
+    let place = find(name, data_dir, download, &mut |_, _| {})?;
+    let mut files = vec![];
+    if place.is_dir() {
+        for entry in std::fs::read_dir(&place).map_err(|e| Error::io(&place, e))? {
+            let path = entry.map_err(|e| Error::io(&place, e))?.path();
+            if path.is_file() {
+                files.push(path);
+            }
+        }
+        files.sort();
+    } else {
+        files.push(place);
+    }
+    // As `sha256sum` lists them.
+    let mut list = String::new();
+    for path in files {
+        let digest = File::open(&path).and_then(|mut f| fetch::digest(&mut f)).map_err(|e| Error::io(&path, e))?;
+        list += &format!("{digest}  {}\n", path.file_name().unwrap_or_default().to_string_lossy());
+    }
+    Ok(fetch::hex(&Sha256::digest(list)))
+}
+
 /// `$AUTODIDACT_DATA`, else `autodidact/data` in the user's cache folder.
 pub fn default_data_dir() -> Result<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
@@ -108,6 +141,22 @@ mod tests {
             "data set: expected one of digits, shapes, mnist, cifar10, cifar100, got cifer10; did you mean cifar10?"
         );
         assert!(!load_text("xyz", None, false).unwrap_err().to_string().contains("did you mean"));
+    }
+
+    #[test]
+    fn a_fingerprint_changes_with_the_content_and_not_with_the_place() {
+        let put = |content: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::create_dir(folder.path().join("tinyshakespeare")).unwrap();
+            std::fs::write(folder.path().join("tinyshakespeare/input.txt"), content).unwrap();
+            fingerprint("tinyshakespeare", Some(folder.path()), false).unwrap()
+        };
+        assert_eq!(put("to be"), put("to be"));
+        assert_ne!(put("to be"), put("not to be"));
+        assert_eq!(put("").len(), 64);
+        assert_eq!(fingerprint("Digits", None, false).unwrap(), "built in");
+        let empty = tempfile::tempdir().unwrap();
+        assert!(fingerprint("mnist", Some(empty.path()), false).unwrap_err().to_string().contains("put it there"));
     }
 
     #[test]

@@ -8,6 +8,8 @@
 //! assert!((s.lr(505) - 0.8008).abs() < 1e-12);
 //! ```
 
+use crate::error::check_range;
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
@@ -32,7 +34,7 @@ impl Decay {
             Decay::Linear => 1.0 - x,
             Decay::Cosine => (1.0 + (PI * x).cos()) / 2.0,
             Decay::OneMinusSqrt => 1.0 - x.sqrt(),
-            Decay::Exponential => return end.max(f64::MIN_POSITIVE).powf(x),
+            Decay::Exponential => return end.powf(x),
         };
         q + end * (1.0 - q)
     }
@@ -119,6 +121,39 @@ impl Schedule {
         self
     }
 
+    /// Checks the schedule, as every [`Trainer`](crate::train::Trainer) does.
+    ///
+    /// # Errors
+    /// A peak or a factor that is negative or not finite, a warm-up longer than the run, a cool-down outside `[0, 1]`, an
+    /// exponential cool-down to 0 (which has no geometric path), an empty cycle.
+    pub fn check(&self) -> Result<()> {
+        check_range("peak learning rate", self.peak, 0.0..)?;
+        if self.warmup > self.total {
+            return Err(Error::value("warm-up", format!("at most the {} steps of the run", self.total), self.warmup));
+        }
+        let end_of = |decay: Decay, end: f64| {
+            let lowest = if decay == Decay::Exponential { f64::MIN_POSITIVE } else { 0.0 };
+            check_range("final factor of the schedule", end, lowest..)
+        };
+        let cycle_of = |steps: usize| match steps {
+            0 => Err(Error::value("cycle of the schedule", "at least 1 step", 0)),
+            _ => Ok(()),
+        };
+        match &self.shape {
+            Shape::Constant => Ok(()),
+            Shape::Decay { decay, end } => end_of(*decay, *end),
+            Shape::Wsd { cooldown, decay, end } => {
+                check_range("cool-down", *cooldown, 0.0..=1.0)?;
+                end_of(*decay, *end)
+            }
+            Shape::CosineCycle { cycle: steps, end } | Shape::Restarts { period: steps, end } => {
+                cycle_of(*steps)?;
+                end_of(Decay::Cosine, *end)
+            }
+            Shape::Steps(steps) => steps.iter().try_for_each(|s| check_range("factor of the schedule", s.1, 0.0..)),
+        }
+    }
+
     /// The learning rate at a step.
     pub fn lr(&self, step: usize) -> f64 {
         if step < self.warmup {
@@ -184,8 +219,23 @@ mod tests {
     }
 
     #[test]
-    fn exponential_decay_is_geometric() {
+    fn exponential_decay_is_geometric_and_cannot_end_at_0() {
         let half = Decay::Exponential.factor(0.5, 0.01);
         assert!((half - 0.1).abs() < 1e-12);
+        assert!(
+            Schedule::new(1.0, 100, Shape::Wsd { cooldown: 0.2, decay: Decay::Exponential, end: 0.01 }).check().is_ok()
+        );
+        let e = Schedule::new(1.0, 100, Shape::wsd(0.2, Decay::Exponential)).check().unwrap_err();
+        assert!(e.to_string().starts_with("final factor of the schedule: expected a finite number"), "{e}");
+    }
+
+    #[test]
+    fn schedules_that_make_no_sense_are_errors() {
+        assert!(Schedule::new(f64::NAN, 10, Shape::Constant).check().is_err());
+        assert!(Schedule::new(1.0, 10, Shape::Constant).warmup(11).check().is_err());
+        assert!(Schedule::new(1.0, 10, Shape::wsd(1.5, Decay::Linear)).check().is_err());
+        assert!(Schedule::new(1.0, 10, Shape::Restarts { period: 0, end: 0.0 }).check().is_err());
+        assert!(Schedule::new(1.0, 10, Shape::two_stage(5, -1.0)).check().is_err());
+        assert!(Schedule::new(1.0, 10, Shape::cosine_to(0.0)).warmup(10).check().is_ok());
     }
 }

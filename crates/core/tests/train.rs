@@ -80,6 +80,8 @@ fn the_checkpoint_of_another_run_is_refused() {
     assert!(refusal(&path, &[4, 8, 8, 2], adam(), 0).contains("that of another network"));
     assert!(refusal(&path, &WIDTHS, Rule::Sgd(Sgd::default()), 0).contains("that of another one"));
     assert!(refusal(&path, &WIDTHS, adam(), 1).contains("\"seed\":0"));
+    let other = Rule::AdamW(Adam { betas: (0.9, 0.95), ..Default::default() });
+    assert!(refusal(&path, &WIDTHS, other, 0).contains("0.95"));
     // And none of them did it harm.
     assert_eq!(train(&path, &WIDTHS, adam(), 0, None).unwrap().0, 4);
 }

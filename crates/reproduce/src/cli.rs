@@ -57,6 +57,9 @@ struct RunArgs {
     /// Number of repetitions.
     #[arg(long, value_name = "N")]
     seeds: Option<usize>,
+    /// Seed of the first repetition; trials on other seeds than those of the result keep it honest.
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    first_seed: u64,
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
@@ -222,10 +225,12 @@ fn plan(experiment: &dyn Experiment, args: &RunArgs) -> Result<Plan> {
     if !(1..=MAX_THREADS).contains(&threads) {
         bail!("--threads must be from 1 to {MAX_THREADS}");
     }
-    let plan = Plan {
+    let last = args.first_seed.checked_add(seeds as u64).context("--first-seed is too large")?;
+    let mut plan = Plan {
         scale: args.scale,
-        seeds: (0..seeds as u64).collect(),
+        seeds: (args.first_seed..last).collect(),
         dataset: dataset.to_owned(),
+        data: String::new(),
         data_dir: args.data.clone(),
         download: !args.offline,
         device: args.device.resolve()?,
@@ -241,6 +246,8 @@ fn plan(experiment: &dyn Experiment, args: &RunArgs) -> Result<Plan> {
         arms.dedup();
         find("arm", arm, arms.into_iter().map(|a| (a, ())))?;
     }
+    // Last: it may download.
+    plan.data = autodidact_datasets::fingerprint(dataset, plan.data_dir.as_deref(), plan.download)?;
     Ok(plan)
 }
 
@@ -334,12 +341,17 @@ fn command(slug: &str, plan: &Plan, args: &RunArgs) -> String {
     if args.data.is_some() {
         c += " --data DIR";
     }
-    c += &format!(" --seeds {} --threads {}", plan.seeds.len(), plan.threads);
+    c += &format!(" --seeds {}", plan.seeds.len());
+    if args.first_seed != 0 {
+        c += &format!(" --first-seed {}", args.first_seed);
+    }
+    c += &format!(" --threads {}", plan.threads);
     if plan.device.is_cuda() {
         c += " --device cuda";
     }
     for s in &args.set {
-        c += &format!(" --set {s}");
+        // Quoting fails for a NUL alone, which no argument can hold.
+        c += &format!(" --set {}", shlex::try_quote(s).unwrap_or(s.into()));
     }
     c
 }

@@ -94,6 +94,8 @@ pub struct Plan {
     pub seeds: Vec<u64>,
     /// Name of the data set.
     pub dataset: String,
+    /// Identity of its content ([`autodidact_datasets::fingerprint`]).
+    pub data: String,
     /// The user's folder of data sets.
     pub data_dir: Option<PathBuf>,
     /// Whether a data set that is not there may be downloaded.

@@ -59,6 +59,9 @@ pub struct RunRecord {
     pub scale: Scale,
     /// Data set.
     pub dataset: String,
+    /// SHA-256 of its files, or `built in`.
+    #[serde(default)]
+    pub data: String,
     /// `cpu` or `cuda`.
     pub device: String,
     /// libtorch's threads.
@@ -126,6 +129,7 @@ impl RunRecord {
             area: paper.area.into(),
             scale: plan.scale,
             dataset: plan.dataset.clone(),
+            data: plan.data.clone(),
             device: plan.device_name().into(),
             threads: plan.threads,
             seeds: plan.seeds.clone(),
@@ -234,4 +238,47 @@ pub fn publish(out: &Path, record: &RunRecord, to: &Path) -> Result<()> {
     }
     debug_assert_eq!(read.paper, record.paper);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+        let entries = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+        entries.map(|p| (p.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(&p).unwrap())).collect()
+    }
+
+    #[test]
+    fn publishing_replaces_a_record_as_a_whole_or_not_at_all() {
+        let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/teacher-guidance");
+        let folder = tempfile::tempdir().unwrap();
+        let (run, to) = (folder.path().join("run"), folder.path().join("results"));
+        for place in [&run, &to] {
+            std::fs::create_dir(place).unwrap();
+        }
+        for (name, bytes) in files(&recorded) {
+            std::fs::write(run.join(name), bytes).unwrap();
+        }
+        let record = RunRecord::read(&run.join("run.json")).unwrap();
+        std::fs::write(to.join("old.svg"), "a plot of an earlier version").unwrap();
+
+        let (metrics, moved) = (run.join("metrics.csv"), folder.path().join("metrics.csv"));
+        std::fs::rename(&metrics, &moved).unwrap();
+        let e = publish(&run, &record, &to).unwrap_err();
+        assert!(format!("{e:#}").contains("metrics.csv"), "{e:#}");
+        assert!(files(&to).keys().eq(["old.svg"]), "something was replaced");
+
+        std::fs::rename(&moved, &metrics).unwrap();
+        publish(&run, &record, &to).unwrap();
+        assert_eq!(files(&to), files(&recorded));
+
+        for out in [&to, &to.join("."), &folder.path().to_owned()] {
+            std::fs::copy(to.join("run.json"), folder.path().join("run.json")).unwrap();
+            let e = publish(out, &record, &to).unwrap_err();
+            assert!(e.to_string().contains("choose another --out"), "{e}");
+        }
+        assert_eq!(files(&to), files(&recorded));
+    }
 }

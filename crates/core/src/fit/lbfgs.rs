@@ -33,7 +33,8 @@ pub struct Minimum {
     pub value: f64,
     /// Iterations taken.
     pub iterations: usize,
-    /// Whether a tolerance was met (rather than the limit on iterations).
+    /// Whether it stopped by itself (rather than at the limit on iterations): a tolerance was met, or no step along the
+    /// gradient lowers the objective any more, which means a minimum to rounding if the gradient given is right.
     pub converged: bool,
 }
 

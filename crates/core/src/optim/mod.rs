@@ -221,6 +221,12 @@ impl Optimizer {
         shim::clip_grad_norm(&grads, max_norm)
     }
 
+    /// The rule and what the groups set, for the check that a checkpoint belongs to the same run.
+    pub(crate) fn constants(&self) -> serde_json::Value {
+        let group = |g: &Group| serde_json::json!([g.names.len(), g.lr_scale, g.weight_decay, g.adapt]);
+        serde_json::json!({ "rule": self.rule, "groups": self.groups.iter().map(group).collect::<Vec<_>>() })
+    }
+
     /// The parameter groups.
     pub fn groups(&self) -> &[Group] {
         &self.groups

@@ -117,6 +117,7 @@ impl<'a> Trainer<'a> {
         if config.accumulate == 0 || config.log_every == 0 {
             return Err(Error::value("accumulate and log_every", "at least 1", "0"));
         }
+        config.schedule.check()?;
         if let Some(norm) = config.clip_norm {
             check_range("clip_norm", norm, f64::MIN_POSITIVE..)?;
         }
@@ -209,7 +210,7 @@ impl<'a> Trainer<'a> {
         let precision = format!("{:?}", c.precision);
         serde_json::json!({
             "schedule": c.schedule, "accumulate": c.accumulate, "clip_norm": c.clip_norm,
-            "precision": precision, "seed": c.seed, "log_every": c.log_every,
+            "precision": precision, "seed": c.seed, "log_every": c.log_every, "optimizer": self.optimizer.constants(),
         })
     }
 
@@ -228,6 +229,7 @@ impl<'a> Trainer<'a> {
         checkpoint.insert("optimizer", self.optimizer.state_dict());
         checkpoint.set("run", &self.fingerprint())?;
         checkpoint.set("with gradient", &self.with_gradient())?;
+        checkpoint.set("ema decay", &self.ema.as_ref().map(|(.., decay)| decay))?;
         checkpoint.set("next", &self.next)?;
         checkpoint.set("history", &self.history)?;
         checkpoint.save(path)
@@ -263,6 +265,13 @@ impl<'a> Trainer<'a> {
         let (run, saved) = (self.fingerprint(), checkpoint.get::<serde_json::Value>("run")?);
         if run != saved {
             return refuse(format!("a checkpoint of the run {run}"), format!("that of the run {saved}"));
+        }
+        // Without the moving average yet, `new` cannot compare it; `with_ema` does.
+        if let Some((.., decay)) = &self.ema {
+            let saved: Option<f64> = checkpoint.get("ema decay")?;
+            if saved != Some(*decay) {
+                return refuse(format!("a moving average of decay {decay}"), format!("one of {saved:?}"));
+            }
         }
         let with_gradient: Vec<String> = checkpoint.get("with gradient")?;
         for (name, parameter) in sorted_trainables(self.vs) {

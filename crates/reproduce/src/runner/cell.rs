@@ -3,6 +3,7 @@
 use crate::experiment::{Cell, Plan};
 use anyhow::{Context as _, Result, bail};
 use autodidact_core::train::write_atomically;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -60,6 +61,33 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
+/// What [`write_keyed`] wrote under this key: `None` if there is no file.
+///
+/// # Errors
+/// A file that is damaged, or another key's.
+pub(super) fn read_keyed<T: DeserializeOwned>(path: &Path, key: &Value) -> Result<Option<T>> {
+    let text = match std::fs::read(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        other => other.with_context(|| path.display().to_string())?,
+    };
+    let envelope: Envelope = serde_json::from_slice(&text).context("it is not whole")?;
+    if envelope.sha256 != sha256(envelope.record.to_string().as_bytes()) {
+        bail!("its content does not match its checksum");
+    }
+    if envelope.key != *key {
+        bail!("it belongs to another cell");
+    }
+    Ok(Some(serde_json::from_value(envelope.record)?))
+}
+
+/// Writes a value with its key and checksum; at any moment there is the whole file or none.
+pub(super) fn write_keyed(path: &Path, key: &Value, value: &impl Serialize) -> Result<()> {
+    let record = serde_json::to_value(value)?;
+    let sha256 = sha256(record.to_string().as_bytes());
+    let envelope = Envelope { key: key.clone(), sha256, record };
+    Ok(write_atomically(path, &serde_json::to_vec(&envelope)?)?)
+}
+
 impl CellFile {
     /// The place of a cell below `folder`. Its name has a digest of everything that decides the cell's numbers.
     pub fn new(folder: &Path, slug: &str, version: u32, plan: &Plan, cell: &Cell) -> Self {
@@ -70,6 +98,7 @@ impl CellFile {
             "seed": cell.seed,
             "scale": plan.scale,
             "dataset": plan.dataset,
+            "data": plan.data,
             "config": plan.config,
             "device": plan.device_name(),
             "threads": plan.threads,
@@ -108,18 +137,7 @@ impl CellFile {
     /// # Errors
     /// A file that is damaged, or another cell's.
     pub fn read(&self) -> Result<Option<CellRecord>> {
-        let text = match std::fs::read(&self.path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            other => other.with_context(|| self.path.display().to_string())?,
-        };
-        let envelope: Envelope = serde_json::from_slice(&text).context("it is no finished cell")?;
-        if envelope.sha256 != sha256(envelope.record.to_string().as_bytes()) {
-            bail!("its content does not match its checksum");
-        }
-        if envelope.key != self.key {
-            bail!("it belongs to another cell");
-        }
-        Ok(Some(serde_json::from_value(envelope.record)?))
+        read_keyed(&self.path, &self.key)
     }
 
     /// Writes the finished cell; at any moment there is the whole file or none.
@@ -127,10 +145,7 @@ impl CellFile {
     /// # Errors
     /// What the system says.
     pub fn write(&self, record: &CellRecord) -> Result<()> {
-        let record = serde_json::to_value(record)?;
-        let sha256 = sha256(record.to_string().as_bytes());
-        let envelope = Envelope { key: self.key.clone(), sha256, record };
-        write_atomically(&self.path, &serde_json::to_vec(&envelope)?)?;
+        write_keyed(&self.path, &self.key, record)?;
         // The cell is finished: its checkpoint is of no more use.
         let _ = std::fs::remove_file(self.checkpoint());
         Ok(())

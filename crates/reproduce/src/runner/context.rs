@@ -1,11 +1,11 @@
 //! What a running cell sees of the world.
 
-use super::cell::{CellRecord, MetricPoint, sha256};
+use super::cell::{CellRecord, MetricPoint, read_keyed, sha256, write_keyed};
 use super::progress::CellBar;
 use crate::experiment::{Cell, Experiment, Plan};
 use anyhow::Result;
 use autodidact_core::seed;
-use autodidact_core::train::{History, Logged, write_atomically};
+use autodidact_core::train::{History, Logged};
 use serde::{Serialize, de::DeserializeOwned};
 use std::path::PathBuf;
 
@@ -82,10 +82,11 @@ impl<'a> Context<'a> {
 
     /// Something expensive that several cells need (a tuned learning rate, a pre-trained network's numbers): computed once
     /// per machine, kept in a cache under the digest of `key`, which must hold everything that decides it but the paper,
-    /// the version of the experiment, the kind of device and the number of threads.
+    /// the version of the experiment, the data set, the kind of device and the number of threads.
     ///
     /// # Errors
-    /// Those of `make`. A cache that cannot be written is no error: the value is there.
+    /// Those of `make`. A cached value that is damaged is made again, with a warning; a cache that cannot be written is no
+    /// error: the value is there.
     pub fn shared<T: Serialize + DeserializeOwned>(
         &mut self,
         name: &str,
@@ -95,6 +96,8 @@ impl<'a> Context<'a> {
         let key = serde_json::json!({
             "paper": self.slug,
             "code": self.version,
+            "dataset": self.plan.dataset,
+            "data": self.plan.data,
             "device": self.plan.device_name(),
             "threads": self.plan.threads,
             "name": name,
@@ -103,11 +106,13 @@ impl<'a> Context<'a> {
         let digest = sha256(key.to_string().as_bytes())[..16].to_owned();
         let path = self.plan.cache.join("shared").join(format!("{digest}.json"));
         self.record.shared.insert(name.to_owned(), digest);
-        if let Some(value) = std::fs::read(&path).ok().and_then(|b| serde_json::from_slice(&b).ok()) {
-            return Ok(value);
+        match read_keyed(&path, &key) {
+            Ok(Some(value)) => return Ok(value),
+            Ok(None) => {}
+            Err(e) => self.bar.warn(&format!("{} is damaged: {e:#}; {name} is made again", path.display())),
         }
         let value = make(self)?;
-        if let Err(e) = write_atomically(&path, &serde_json::to_vec(&value)?) {
+        if let Err(e) = write_keyed(&path, &key, &value) {
             self.bar.warn(&format!("{name} is not cached: {e}"));
         }
         Ok(value)

@@ -8,7 +8,7 @@ use autodidact_core::metrics::{Knn, RidgeProbe, Vote, accuracy, effective_rank};
 use autodidact_core::nn::{ConvNet, ConvNetConfig, Depth, Head, Mlp, ResNet, ResNetConfig, Stem};
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
 use autodidact_core::schedule::{Schedule, Shape};
-use autodidact_core::seed;
+use autodidact_core::{Error, error::check_range, seed};
 use autodidact_core::train::{History, TrainConfig, Trainer};
 use autodidact_datasets::augment::{Pipeline, barlow_twins_small_color, barlow_twins_small_digits};
 use autodidact_datasets::batch::Order;
@@ -44,8 +44,8 @@ pub(super) struct Setting {
     pub tau: f64,
     /// Batch size.
     pub batch: usize,
-    /// Epochs.
-    pub epochs: usize,
+    /// Steps, the same at every batch size.
+    pub steps: usize,
     /// Adam's learning rate.
     pub lr: f64,
     /// Whether it follows a cosine to 0.
@@ -68,7 +68,7 @@ pub(super) enum Encoder {
 }
 
 impl Setting {
-    /// 3,000 colour images of 16x16, about 250 steps.
+    /// 3,000 colour images of 16x16.
     pub(super) fn color() -> Self {
         Self {
             train: 3000,
@@ -81,7 +81,7 @@ impl Setting {
             lambda: 1.0 / 128.0,
             tau: 0.5,
             batch: 128,
-            epochs: 11,
+            steps: 250,
             lr: 2e-3,
             cosine: true,
             weight_decay: 1e-6,
@@ -99,7 +99,7 @@ impl Setting {
             encoder: Encoder::Flat,
             hidden: 256,
             embedding: 128,
-            epochs: 20,
+            steps: 150,
             lr: 1e-3,
             cosine: false,
             ..Self::color()
@@ -116,11 +116,36 @@ impl Setting {
             encoder: Encoder::Resnet18,
             embedding: 1024,
             batch: 256,
-            epochs: 300,
+            // 300 epochs.
+            steps: 58_500,
             lr: 1e-3,
             k: 200,
             ..Self::color()
         }
+    }
+
+    /// Checks what `--set` may have changed; `image` is the side of the images.
+    pub(super) fn check(&self, name: &str, image: i64) -> Result<()> {
+        let key = |field: &str| format!("{name}.{field}");
+        let within = |field: &str, value: usize, low: usize, high: usize| {
+            check_range(&key(field), value as f64, low as f64..=high as f64)
+        };
+        within("train", self.train, 2, usize::MAX)?;
+        within("bank", self.bank, 1, self.train)?;
+        within("test", self.test, 1, usize::MAX)?;
+        within("batch", self.batch, 2, self.train)?;
+        within("steps", self.steps, 1, usize::MAX)?;
+        if !(4..=image).contains(&self.side) || image % self.side != 0 {
+            return Err(Error::value(key("side"), format!("a divisor of {image}, at least 4"), self.side).into());
+        }
+        for (field, value) in [("hidden", self.hidden), ("embedding", self.embedding)] {
+            check_range(&key(field), value as f64, 1.0..)?;
+        }
+        check_range(&key("k"), self.k as f64, 1.0..=self.bank as f64)?;
+        for (field, value) in [("lambda", self.lambda), ("tau", self.tau), ("lr", self.lr)] {
+            check_range(&key(field), value, f64::MIN_POSITIVE..)?;
+        }
+        Ok(check_range(&key("weight_decay"), self.weight_decay, 0.0..)?)
     }
 
     fn features(&self) -> i64 {
@@ -272,7 +297,7 @@ fn train(
         return Ok((networks, History::default()));
     }
     let order = Order::new(data.train.0.size()[0] as usize, setting.batch, seeds.1)?;
-    let steps = setting.epochs * order.batches_per_epoch();
+    let steps = setting.steps;
     let shape = if setting.cosine { Shape::cosine_to(0.0) } else { Shape::Constant };
     let config = TrainConfig { checkpoint, ..TrainConfig::new(Schedule::new(setting.lr, steps, shape), seeds.1) };
     let optimizer = Optimizer::new(Rule::Adam(Adam::default()), vec![Group::all(&networks.vs, setting.weight_decay)])?;
@@ -331,7 +356,7 @@ fn knn(networks: &Networks, data: &Data, queries: &(Tensor, Tensor), k: i64) -> 
     Ok(100.0 * knn.accuracy(&networks.features(&queries.0), &queries.1, k, Vote::Temperature(0.5))?)
 }
 
-/// The learning rate with the best validation accuracy of a method at a batch size, on seed 0.
+/// The learning rate with the best validation accuracy of a method at a batch size. The streams are those of no repetition.
 pub(super) fn tuned_lr(
     method: &Method,
     setting: &Setting,
@@ -346,12 +371,12 @@ pub(super) fn tuned_lr(
     let key = (format!("{method:?}"), setting, batch, candidates);
     let name =
         format!("learning rate of {} at batch {batch}", if *method == Method::NtXent { "nt-xent" } else { "full" });
-    let seeds = (seed::derive(0, &["barlow-twins", "init"]), seed::derive(0, &["barlow-twins", "order"]));
+    let seeds = ["init", "order"].map(|purpose| seed::derive(0, &["barlow-twins", "tuning", purpose]));
     context.shared(&name, &key, |context| {
         let mut best = (f64::NEG_INFINITY, candidates[0]);
         for (i, &lr) in candidates.iter().enumerate() {
             let setting = Setting { lr, batch, ..setting.clone() };
-            let (networks, _) = train(method, &setting, data, seeds, None, |done, total, loss| {
+            let (networks, _) = train(method, &setting, data, seeds.into(), None, |done, total, loss| {
                 context.progress(i * total + done, candidates.len() * total, loss);
             })?;
             let accuracy = knn(&networks, data, &data.validation, setting.k)?;
@@ -383,7 +408,7 @@ pub(super) fn cell(method: &Method, setting: &Setting, data: &Data, context: &mu
     let (networks, history) =
         train(method, setting, data, seeds, checkpoint, |done, total, loss| context.progress(done, total, loss))?;
     context.log(&history);
-    let steps = setting.epochs * (data.train.0.size()[0] as usize / setting.batch);
+    let steps = setting.steps;
     let (bank, test) = (networks.features(&data.bank.0), networks.features(&data.test.0));
     let knn = Knn::new(&bank, &data.bank.1, data.classes)?;
     context.metric(steps, KNN, 100.0 * knn.accuracy(&test, &data.test.1, setting.k, Vote::Temperature(0.5))?);
