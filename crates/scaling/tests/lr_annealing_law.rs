@@ -2,6 +2,8 @@
 
 use autodidact_core::schedule::{Decay, Schedule, Shape};
 use autodidact_scaling::lr_annealing_law::*;
+use serde::Deserialize;
+use std::collections::BTreeMap;
 
 fn cosine(total: usize, end: f64) -> Schedule {
     Schedule::new(2e-4, total, Shape::cosine_to(end)).warmup(500)
@@ -146,6 +148,84 @@ fn without_annealing_the_law_is_a_power_law_and_fits_worse() {
     close(full.law.objective(&published(), 1e-3).unwrap(), full.objective, 1e-9);
 }
 
+/// Public curves of a 100 M-parameter model with SciPy's fit of two of them and its errors on the others.
+#[derive(Deserialize)]
+struct Public {
+    law: BTreeMap<String, f64>,
+    objective: f64,
+    errors: BTreeMap<String, f64>,
+    runs: BTreeMap<String, Vec<(usize, f64)>>,
+}
+
+impl Public {
+    fn load() -> Self {
+        serde_json::from_str(include_str!("fixtures/annealing.json")).unwrap()
+    }
+
+    fn curve(&self, run: &str) -> Curve {
+        const WARMUP: usize = 2160;
+        let wsd = |decay| Shape::Wsd { cooldown: 1.0 / 6.0, decay, end: 0.1 };
+        let (total, shape) = match run {
+            "constant_24000" => (24_000, Shape::Constant),
+            "constant_72000" => (72_000, Shape::Constant),
+            "cosine_24000" => (24_000, Shape::cosine_to(0.1)),
+            "cosine_72000" => (72_000, Shape::cosine_to(0.1)),
+            "wsd_20000_24000" => (24_000, wsd(Decay::Exponential)),
+            "wsdld_20000_24000" => (24_000, wsd(Decay::Linear)),
+            "wsdcon_3" => (16_000, Shape::two_stage(8000, 0.1)),
+            "wsdcon_9" => (16_000, Shape::two_stage(8000, 0.3)),
+            "wsdcon_18" => (16_000, Shape::two_stage(8000, 0.6)),
+            other => panic!("unknown run {other}"),
+        };
+        let mut lrs = Schedule::new(3e-4, total, shape).warmup(WARMUP).lrs();
+        // These runs reach the peak at the last step of the warm-up, not at the first one after it.
+        for (i, lr) in lrs[..WARMUP].iter_mut().enumerate() {
+            *lr = 3e-4 * i as f64 / (WARMUP - 1) as f64;
+        }
+        Curve { lrs, warmup: WARMUP, points: self.runs[run].clone() }
+    }
+}
+
+#[test]
+fn two_public_curves_predict_seven_others_as_scipy_says() {
+    let public = Public::load();
+    let fitted = ["cosine_24000", "constant_24000"].map(|run| public.curve(run));
+    assert_eq!(fitted.iter().map(|c| c.points.len()).sum::<usize>(), 342);
+    let options = FitOptions { warmup: WarmupTreatment::TrueAreaNoDelta, ..Default::default() };
+    let report = fit(&fitted, 0.999, &options).unwrap();
+    let AnnealLaw { l0, a, alpha, c, .. } = report.law;
+    for (name, got) in [("l0", l0), ("a", a), ("alpha", alpha), ("c", c)] {
+        close(got, public.law[name], 1e-4);
+    }
+    close(report.objective, public.objective, 1e-6);
+    assert_eq!(public.errors.len(), 7);
+    for (run, want) in &public.errors {
+        let errors = report.law.relative_errors(&public.curve(run)).unwrap();
+        let mean = errors.iter().map(|e| e.abs()).sum::<f64>() / errors.len() as f64;
+        close(mean, *want, 1e-3);
+        assert!(mean < 0.0035, "{run}: {mean}");
+    }
+}
+
+#[test]
+fn a_law_keeps_the_warmup_it_was_fitted_with() {
+    let public = Public::load();
+    let curves = [public.curve("cosine_24000"), public.curve("constant_24000")];
+    let schedule = Schedule::new(3e-4, 24_000, Shape::cosine_to(0.1)).warmup(2160);
+    for warmup in [WarmupTreatment::AsPeak, WarmupTreatment::TrueAreaNoDelta] {
+        let FitReport { law, objective, .. } =
+            fit(&curves, 0.999, &FitOptions { warmup, ..Default::default() }).unwrap();
+        assert_eq!(law.warmup, warmup);
+        close(law.objective(&curves, 1e-3).unwrap(), objective, 1e-12);
+        let areas = AnnealAreas::of(&schedule, 0.999, warmup).unwrap();
+        assert_eq!(law.final_loss(&schedule), law.loss(areas.s1[24_000], areas.s2[24_000]));
+        let saved = serde_json::to_string(&law).unwrap();
+        assert_eq!(serde_json::from_str::<AnnealLaw>(&saved).unwrap(), law);
+    }
+    let older = r#"{"l0": 2.6, "a": 0.4, "alpha": 0.5, "c": 0.4, "lambda": 0.999}"#;
+    assert_eq!(serde_json::from_str::<AnnealLaw>(older).unwrap().warmup, WarmupTreatment::AsPeak);
+}
+
 #[test]
 fn a_planted_law_is_recovered_with_intervals_that_hold_it() {
     let truth = AnnealLaw { l0: 1.2, a: 1.0, alpha: 0.25, c: 0.6, lambda: 0.99, warmup: WarmupTreatment::AsPeak };
@@ -206,6 +286,11 @@ fn bad_curves_are_errors_that_name_the_curve() {
     let mut curves = published();
     curves[0].points[0].0 = 30_000;
     assert!(fit(&curves, 0.999, &FitOptions::default()).unwrap_err().to_string().contains("at most 20000"));
+    let law = fit(&published(), 0.999, &FitOptions::default()).unwrap().law;
+    assert!(law.relative_errors(&curves[0]).unwrap_err().to_string().contains("at most 20000"));
+    curves[1].points.clear();
+    curves[0].points.drain(..17);
+    assert!(fit(&curves, 0.999, &FitOptions::default()).unwrap_err().to_string().starts_with("points: expected"));
     assert!(AnnealAreas::from_lrs(&[1.0, -1.0], 0, 0.9, WarmupTreatment::AsPeak).is_err());
     assert!(AnnealAreas::from_lrs(&[1.0], 1, 0.9, WarmupTreatment::AsPeak).is_err());
     assert!(AnnealAreas::from_lrs(&[1.0, 1.0], 0, 1.5, WarmupTreatment::AsPeak).is_err());
