@@ -3,13 +3,18 @@
 //! One JSON object per line each way. `{"prepare": name, "arguments": {..}, "threads": n}` makes the inputs and is answered by
 //! `{"package": "torch 2.11.0"}`; `{"calls": n}` does the prepared work `n` times and is answered by
 //! `{"seconds": [..], "value": x}`, the time of each call and the number that the last one returned. `{"error": "..."}` answers
-//! a request that failed. The process ends when its input does.
+//! a request that failed. The process ends when its input does, and is ended when it does not answer.
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+/// How long an answer may take; the slowest honest one takes seconds.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// A running peer.
 #[derive(Debug)]
@@ -17,7 +22,9 @@ pub struct Peer {
     child: Child,
     /// `None` once it is closed, which tells the process to end.
     requests: Option<ChildStdin>,
-    answers: BufReader<ChildStdout>,
+    /// Lines of its standard output, from a thread that reads them.
+    answers: Receiver<std::io::Result<String>>,
+    patience: Duration,
     threads: usize,
 }
 
@@ -51,8 +58,11 @@ impl Peer {
         let named = || format!("starting the peer, {}", command.get_program().to_string_lossy());
         let name = named();
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context(name)?;
-        let (requests, answers) = (child.stdin.take(), child.stdout.take().map(BufReader::new));
-        Ok(Self { child, requests, answers: answers.context("the peer has no standard output")?, threads })
+        let requests = child.stdin.take();
+        let output = child.stdout.take().context("the peer has no standard output")?;
+        let (lines, answers) = mpsc::channel();
+        std::thread::spawn(move || BufReader::new(output).lines().try_for_each(|line| lines.send(line)));
+        Ok(Self { child, requests, answers, patience: PATIENCE, threads })
     }
 
     /// Makes the inputs of a piece of work; returns the package that does it, with its version.
@@ -82,14 +92,20 @@ impl Peer {
         let line = serde_json::to_string(request)?;
         // A dead peer shows as an error here or as the end of its answers below.
         let sent = writeln!(requests, "{line}").and_then(|()| requests.flush());
-        let mut answer = String::new();
-        let read = self.answers.read_line(&mut answer).context("reading the peer's answer")?;
-        if sent.is_err() || read == 0 {
-            self.requests = None;
-            bail!("the peer ended in the middle of its work ({}); its messages are above", self.child.wait()?);
-        }
-        let answer: Value = serde_json::from_str(&answer)
-            .map_err(|_| anyhow!("the peer answered with no JSON: {}", answer.trim_end()))?;
+        let answer = match self.answers.recv_timeout(self.patience) {
+            Ok(line) if sent.is_ok() => line.context("reading the peer's answer")?,
+            Err(RecvTimeoutError::Timeout) => {
+                self.requests = None;
+                self.child.kill().context("stopping the peer")?;
+                bail!("the peer gave no answer in {} s and was stopped", self.patience.as_secs_f64());
+            }
+            _ => {
+                self.requests = None;
+                bail!("the peer ended in the middle of its work ({}); its messages are above", self.child.wait()?);
+            }
+        };
+        let answer: Value =
+            serde_json::from_str(&answer).map_err(|_| anyhow!("the peer answered with no JSON: {answer}"))?;
         if let Some(error) = answer.get("error") {
             bail!("the peer reports: {}", error.as_str().unwrap_or("no reason"));
         }
@@ -144,6 +160,16 @@ mod tests {
             "{first}"
         );
         assert_eq!(error(peer.call(1)), "the peer has been closed");
+    }
+
+    #[test]
+    fn a_peer_that_hangs_is_stopped() {
+        // `exec`, so that no child of the shell outlives it.
+        let mut peer = Peer::start(Command::new("sh").args(["-c", "read -r request; exec sleep 600"]), 1).unwrap();
+        peer.patience = Duration::from_millis(50);
+        assert_eq!(error(peer.call(1)), "the peer gave no answer in 0.05 s and was stopped");
+        assert_eq!(error(peer.call(1)), "the peer has been closed");
+        assert!(!peer.child.wait().unwrap().success());
     }
 
     #[test]
