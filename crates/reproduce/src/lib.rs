@@ -18,6 +18,7 @@ mod distill;
 mod scaling;
 mod signals;
 mod ssl;
+mod vision;
 
 use experiment::Experiment;
 

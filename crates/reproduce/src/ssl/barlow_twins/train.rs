@@ -3,17 +3,16 @@
 use super::KNN;
 use crate::experiment::Plan;
 use crate::runner::Context;
+use crate::vision::{Encoder, Images, Part, corner, features, knn, ridge, standardised};
 use anyhow::{Result, bail};
-use autodidact_core::metrics::{Knn, RidgeProbe, Vote, accuracy, effective_rank};
-use autodidact_core::nn::{ConvNet, ConvNetConfig, Depth, Head, Mlp, ResNet, ResNetConfig, Stem};
+use autodidact_core::metrics::{accuracy, effective_rank};
+use autodidact_core::nn::Mlp;
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
 use autodidact_core::schedule::{Schedule, Shape};
-use autodidact_core::{Error, error::check_range, seed};
 use autodidact_core::train::{History, TrainConfig, Trainer};
+use autodidact_core::{Error, error::check_range, seed};
 use autodidact_datasets::augment::{Pipeline, barlow_twins_small_color, barlow_twins_small_digits};
 use autodidact_datasets::batch::Order;
-use autodidact_datasets::image::ImageSet;
-use autodidact_datasets::load_images;
 use autodidact_ssl::barlow_twins::{BarlowTwinsLoss, Form, Standardise, cross_correlation, predictor, projector};
 use autodidact_ssl::contrastive::nt_xent;
 use serde::{Deserialize, Serialize};
@@ -32,7 +31,7 @@ pub(super) struct Setting {
     pub test: usize,
     /// Images are average-pooled to this side.
     pub side: i64,
-    /// `resnet18`, or the widths of the small network's convolutions.
+    /// The encoder.
     pub encoder: Encoder,
     /// Hidden width of the projector.
     pub hidden: i64,
@@ -54,17 +53,6 @@ pub(super) struct Setting {
     pub weight_decay: f64,
     /// Neighbours.
     pub k: i64,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Encoder {
-    /// Four convolutions and the mean over positions: 256 features.
-    Pooled,
-    /// Three convolutions and a linear layer: 128 features.
-    Flat,
-    /// ResNet-18 with the CIFAR stem: 512 features.
-    Resnet18,
 }
 
 impl Setting {
@@ -147,31 +135,6 @@ impl Setting {
         }
         Ok(check_range(&key("weight_decay"), self.weight_decay, 0.0..)?)
     }
-
-    fn features(&self) -> i64 {
-        match self.encoder {
-            Encoder::Pooled => 256,
-            Encoder::Flat => 128,
-            Encoder::Resnet18 => 512,
-        }
-    }
-
-    fn build(&self, p: tch::nn::Path, channels: i64) -> Result<Box<dyn ModuleT>> {
-        let net = |blocks: &[(i64, i64)], head| ConvNetConfig { channels, blocks: blocks.to_vec(), head };
-        Ok(match self.encoder {
-            Encoder::Pooled => {
-                let config = net(&[(32, 1), (64, 2), (128, 2), (256, 2)], Head::GlobalMean);
-                Box::new(ConvNet::new(p, &config)?)
-            }
-            Encoder::Flat => {
-                let config = net(&[(32, 1), (64, 2), (128, 2)], Head::Flatten { side: self.side, width: 128 });
-                Box::new(ConvNet::new(p, &config)?)
-            }
-            Encoder::Resnet18 => {
-                Box::new(ResNet::new(p, &ResNetConfig { channels, ..ResNetConfig::new(Depth::D18, Stem::Cifar) }))
-            }
-        })
-    }
 }
 
 /// What trains the encoder.
@@ -201,12 +164,12 @@ impl Method {
     }
 }
 
-/// Images as floats on the device, standardised, with labels.
+/// Images on the device, and how they are augmented.
 pub(super) struct Data {
-    train: (Tensor, Tensor),
-    bank: (Tensor, Tensor),
-    validation: (Tensor, Tensor),
-    test: (Tensor, Tensor),
+    train: Part,
+    bank: Part,
+    validation: Part,
+    test: Part,
     classes: i64,
     channels: i64,
     augment: Pipeline,
@@ -215,38 +178,16 @@ pub(super) struct Data {
 impl Data {
     pub(super) fn load(plan: &Plan, dataset: &str, main: &Setting, digits: &Setting) -> Result<Self> {
         let setting = if dataset == "digits" { digits } else { main };
-        let (train, test) = load_images(dataset, plan.data_dir.as_deref(), plan.download)?;
-        // One split for all seeds and arms.
-        let split = seed::derive(0, &["barlow-twins", "split"]);
-        let train = train.subset(setting.train.min(train.len()), split)?;
-        let bank_size = setting.bank.min(train.len());
-        let test = test.subset(setting.test.min(test.len()), split)?;
-        let tensors = |set: &ImageSet| {
-            let x = set.to_float();
-            let side = x.size()[2];
-            let x = if side > setting.side {
-                x.avg_pool2d(side / setting.side, side / setting.side, 0, false, true, None)
-            } else {
-                x
-            };
-            (x.to_device(plan.device), set.labels.to_device(plan.device))
-        };
-        let (classes, channels) = (train.classes.len() as i64, train.image_size()[0]);
-        let all = tensors(&train);
-        let part = |from: usize, len: usize| {
-            (all.0.narrow(0, from as i64, len as i64), all.1.narrow(0, from as i64, len as i64))
-        };
-        let (bank, validation) = (part(0, bank_size), part(bank_size, train.len() - bank_size));
+        let Images { train, test, classes, channels } =
+            Images::load(plan, dataset, "barlow-twins", setting.train, setting.test, setting.side)?;
+        let bank = train.len().min(setting.bank as i64);
         let augment = if dataset == "digits" {
             barlow_twins_small_digits()
         } else {
             barlow_twins_small_color(setting.side as usize)
         };
-        Ok(Self { bank, validation, test: tensors(&test), train: all, classes, channels, augment })
-    }
-
-    fn network_input(x: &Tensor) -> Tensor {
-        (x - 0.5) / 0.25
+        let (bank, validation) = (train.slice(0, bank), train.slice(bank, train.len() - bank));
+        Ok(Self { train, bank, validation, test, classes, channels, augment })
     }
 }
 
@@ -260,26 +201,18 @@ struct Networks {
 
 impl Networks {
     fn new(setting: &Setting, data: &Data, init: u64) -> Result<Self> {
-        let vs = VarStore::new(data.train.0.device());
+        let vs = VarStore::new(data.train.x.device());
         tch::manual_seed(init as i64);
-        let encoder = setting.build(vs.root() / "encoder", data.channels)?;
-        let f = setting.features();
+        let encoder = setting.encoder.build(vs.root() / "encoder", data.channels, setting.side)?;
+        let f = setting.encoder.features();
         let projector = projector(vs.root() / "projector", &[f, setting.hidden, setting.embedding])?;
         let predictor = predictor(vs.root() / "predictor", setting.embedding, setting.hidden)?;
         let classifier = autodidact_core::nn::layers::linear(vs.root() / "classifier", f, data.classes, true);
         Ok(Self { vs, encoder, projector, predictor, classifier })
     }
 
-    fn features(&self, x: &Tensor) -> Tensor {
-        tch::no_grad(|| {
-            let parts: Vec<Tensor> =
-                x.split(512, 0).iter().map(|x| self.encoder.forward_t(&Data::network_input(x), false)).collect();
-            Tensor::cat(&parts, 0)
-        })
-    }
-
     fn embed(&self, x: &Tensor, train: bool) -> Tensor {
-        self.projector.forward_t(&self.encoder.forward_t(&Data::network_input(x), train), train)
+        self.projector.forward_t(&self.encoder.forward_t(&standardised(x), train), train)
     }
 }
 
@@ -296,7 +229,7 @@ fn train(
     if *method == Method::Random {
         return Ok((networks, History::default()));
     }
-    let order = Order::new(data.train.0.size()[0] as usize, setting.batch, seeds.1)?;
+    let order = Order::new(data.train.len() as usize, setting.batch, seeds.1)?;
     let steps = setting.steps;
     let shape = if setting.cosine { Shape::cosine_to(0.0) } else { Shape::Constant };
     let config = TrainConfig { checkpoint, ..TrainConfig::new(Schedule::new(setting.lr, steps, shape), seeds.1) };
@@ -307,16 +240,15 @@ fn train(
     let trainer = Trainer::new(config, &networks.vs, optimizer)?;
     let history = trainer.run(
         |step| {
-            let index = Tensor::from_slice(&order.batch(step.index)).to_device(data.train.0.device());
-            let x = data.train.0.index_select(0, &index);
+            let index = Tensor::from_slice(&order.batch(step.index)).to_device(data.train.x.device());
+            let x = data.train.x.index_select(0, &index);
             let view = |name: &str| data.augment.apply(&x, &mut step.rng(name));
             let a = view("view a")?;
             match *method {
                 Method::Random => unreachable!("it is not trained"),
                 Method::Supervised => {
-                    let logits =
-                        networks.classifier.forward(&networks.encoder.forward_t(&Data::network_input(&a), true));
-                    Ok(logits.cross_entropy_for_logits(&data.train.1.index_select(0, &index)))
+                    let logits = networks.classifier.forward(&networks.encoder.forward_t(&standardised(&a), true));
+                    Ok(logits.cross_entropy_for_logits(&data.train.y.index_select(0, &index)))
                 }
                 Method::NtXent => {
                     nt_xent(&networks.embed(&a, true), &networks.embed(&view("view b")?, true), setting.tau)
@@ -350,12 +282,6 @@ fn train(
     Ok((networks, history))
 }
 
-/// Percent of queries that weighted k-NN on the bank classifies rightly.
-fn knn(networks: &Networks, data: &Data, queries: &(Tensor, Tensor), k: i64) -> Result<f64> {
-    let knn = Knn::new(&networks.features(&data.bank.0), &data.bank.1, data.classes)?;
-    Ok(100.0 * knn.accuracy(&networks.features(&queries.0), &queries.1, k, Vote::Temperature(0.5))?)
-}
-
 /// The learning rate with the best validation accuracy of a method at a batch size. The streams are those of no repetition.
 pub(super) fn tuned_lr(
     method: &Method,
@@ -379,7 +305,8 @@ pub(super) fn tuned_lr(
             let (networks, _) = train(method, &setting, data, seeds.into(), None, |done, total, loss| {
                 context.progress(i * total + done, candidates.len() * total, loss);
             })?;
-            let accuracy = knn(&networks, data, &data.validation, setting.k)?;
+            let [bank, queries] = [&data.bank, &data.validation].map(|p| (features(&*networks.encoder, &p.x), &p.y));
+            let accuracy = knn((&bank.0, bank.1), (&queries.0, queries.1), data.classes, setting.k)?;
             if accuracy > best.0 {
                 best = (accuracy, lr);
             }
@@ -392,7 +319,7 @@ pub(super) fn tuned_lr(
 pub(super) fn cell(method: &Method, setting: &Setting, data: &Data, context: &mut Context<'_>) -> Result<()> {
     let seeds = (context.seed("init"), context.seed("order"));
     let held_out = |networks: &Networks| -> Result<Tensor> {
-        let x = &data.test.0;
+        let x = &data.test.x;
         let mut rng = seed::rng(seeds.1, &["held-out pairs"]);
         tch::no_grad(|| {
             let (a, b) = (data.augment.apply(x, &mut rng)?, data.augment.apply(x, &mut rng)?);
@@ -409,15 +336,14 @@ pub(super) fn cell(method: &Method, setting: &Setting, data: &Data, context: &mu
         train(method, setting, data, seeds, checkpoint, |done, total, loss| context.progress(done, total, loss))?;
     context.log(&history);
     let steps = setting.steps;
-    let (bank, test) = (networks.features(&data.bank.0), networks.features(&data.test.0));
-    let knn = Knn::new(&bank, &data.bank.1, data.classes)?;
-    context.metric(steps, KNN, 100.0 * knn.accuracy(&test, &data.test.1, setting.k, Vote::Temperature(0.5))?);
-    let scores = RidgeProbe::default().scores(&bank, &data.bank.1, data.classes, &test)?;
-    context.metric(steps, "ridge probe accuracy", 100.0 * accuracy(&scores, &data.test.1)?);
+    let [bank, test] = [&data.bank, &data.test].map(|p| features(&*networks.encoder, &p.x));
+    let (labelled, queries) = ((&bank, &data.bank.y), (&test, &data.test.y));
+    context.metric(steps, KNN, knn(labelled, queries, data.classes, setting.k)?);
+    context.metric(steps, "ridge probe accuracy", ridge(labelled, queries, data.classes)?);
     context.metric(steps, "effective rank", effective_rank(&test)?);
     if *method == Method::Supervised {
         let logits = tch::no_grad(|| networks.classifier.forward(&test));
-        context.metric(steps, "classifier accuracy", 100.0 * accuracy(&logits, &data.test.1)?);
+        context.metric(steps, "classifier accuracy", 100.0 * accuracy(&logits, &data.test.y)?);
         return Ok(());
     }
     let c = held_out(&networks)?;
@@ -430,11 +356,4 @@ pub(super) fn cell(method: &Method, setting: &Setting, data: &Data, context: &mu
         context.array("C after training", corner(&c)?);
     }
     Ok(())
-}
-
-/// The first 32 rows and columns, for the plot.
-fn corner(c: &Tensor) -> Result<Vec<f64>> {
-    let side = c.size()[0].min(32);
-    let corner = c.narrow(0, 0, side).narrow(1, 0, side).to_kind(Kind::Double).contiguous().view(-1);
-    Ok(corner.try_into()?)
 }

@@ -1,0 +1,154 @@
+//! What the experiments on images share: small encoders, images as tensors, and the judges of a frozen representation.
+
+use crate::experiment::Plan;
+use anyhow::Result;
+use autodidact_core::metrics::{Knn, RidgeProbe, Vote, accuracy};
+use autodidact_core::nn::{ConvNet, ConvNetConfig, Depth, Head, ResNet, ResNetConfig, Stem};
+use autodidact_core::seed;
+use autodidact_datasets::image::ImageSet;
+use autodidact_datasets::load_images;
+use serde::{Deserialize, Serialize};
+use tch::nn::{ModuleT, Path};
+use tch::{Kind, Tensor};
+
+/// An encoder, from images to representations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoder {
+    /// Four convolutions and the mean over positions: 256 features.
+    Pooled,
+    /// Three convolutions and a linear layer: 128 features.
+    Flat,
+    /// ResNet-18 with the CIFAR stem: 512 features.
+    Resnet18,
+}
+
+impl Encoder {
+    /// Width of the representation.
+    pub fn features(self) -> i64 {
+        match self {
+            Encoder::Pooled => 256,
+            Encoder::Flat => 128,
+            Encoder::Resnet18 => 512,
+        }
+    }
+
+    /// A network with fresh weights for images `[N, channels, side, side]`.
+    ///
+    /// # Errors
+    /// A side that the network cannot take.
+    pub fn build(self, p: Path, channels: i64, side: i64) -> Result<Box<dyn ModuleT>> {
+        let net = |blocks: &[(i64, i64)], head| ConvNetConfig { channels, blocks: blocks.to_vec(), head };
+        Ok(match self {
+            Encoder::Pooled => {
+                let config = net(&[(32, 1), (64, 2), (128, 2), (256, 2)], Head::GlobalMean);
+                Box::new(ConvNet::new(p, &config)?)
+            }
+            Encoder::Flat => {
+                let config = net(&[(32, 1), (64, 2), (128, 2)], Head::Flatten { side, width: self.features() });
+                Box::new(ConvNet::new(p, &config)?)
+            }
+            Encoder::Resnet18 => {
+                Box::new(ResNet::new(p, &ResNetConfig { channels, ..ResNetConfig::new(Depth::D18, Stem::Cifar) }))
+            }
+        })
+    }
+}
+
+/// Labelled images: `x` floats in `[0, 1]`, `[N, C, side, side]`; `y` class indices, `[N]`.
+#[derive(Debug)]
+pub struct Part {
+    /// Images.
+    pub x: Tensor,
+    /// Labels.
+    pub y: Tensor,
+}
+
+impl Part {
+    /// Number of images.
+    pub fn len(&self) -> i64 {
+        self.x.size()[0]
+    }
+
+    /// The `len` images from `from` on; the tensors are shared.
+    pub fn slice(&self, from: i64, len: i64) -> Self {
+        Self { x: self.x.narrow(0, from, len), y: self.y.narrow(0, from, len) }
+    }
+}
+
+/// A data set on the plan's device, the same selection for every seed and arm.
+#[derive(Debug)]
+pub struct Images {
+    /// Training images.
+    pub train: Part,
+    /// Test images.
+    pub test: Part,
+    /// Number of classes.
+    pub classes: i64,
+    /// Channels of an image.
+    pub channels: i64,
+}
+
+impl Images {
+    /// At most `train` and `test` images of a data set, average-pooled to `side` if they are larger. `slug` decides which.
+    ///
+    /// # Errors
+    /// Data that are missing or damaged.
+    pub fn load(plan: &Plan, dataset: &str, slug: &str, train: usize, test: usize, side: i64) -> Result<Self> {
+        let (all, held) = load_images(dataset, plan.data_dir.as_deref(), plan.download)?;
+        let split = seed::derive(0, &[slug, "split"]);
+        let part = |set: &ImageSet, most: usize| -> Result<Part> {
+            let set = set.subset(most.min(set.len()), split)?;
+            let x = set.to_float();
+            let pool = x.size()[2] / side;
+            let x = if pool > 1 { x.avg_pool2d(pool, pool, 0, false, true, None) } else { x };
+            Ok(Part { x: x.to_device(plan.device), y: set.labels.to_device(plan.device) })
+        };
+        Ok(Self {
+            train: part(&all, train)?,
+            test: part(&held, test)?,
+            classes: all.classes.len() as i64,
+            channels: all.image_size()[0],
+        })
+    }
+}
+
+/// What encoders see of images in `[0, 1]`.
+pub fn standardised(x: &Tensor) -> Tensor {
+    (x - 0.5) / 0.25
+}
+
+/// Frozen representations `[N, features]` of images in `[0, 1]`.
+pub fn features(encoder: &dyn ModuleT, x: &Tensor) -> Tensor {
+    tch::no_grad(|| {
+        let parts: Vec<Tensor> = x.split(512, 0).iter().map(|x| encoder.forward_t(&standardised(x), false)).collect();
+        Tensor::cat(&parts, 0)
+    })
+}
+
+/// Percent of `queries` that weighted k-NN (temperature 0.5) on the representations of `bank` classifies rightly.
+///
+/// # Errors
+/// Representations of other widths, labels outside the classes.
+pub fn knn(bank: (&Tensor, &Tensor), queries: (&Tensor, &Tensor), classes: i64, k: i64) -> Result<f64> {
+    let knn = Knn::new(bank.0, bank.1, classes)?;
+    Ok(100.0 * knn.accuracy(queries.0, queries.1, k, Vote::Temperature(0.5))?)
+}
+
+/// Percent of `queries` that a ridge probe fitted on the representations of `bank` classifies rightly.
+///
+/// # Errors
+/// As [`knn`].
+pub fn ridge(bank: (&Tensor, &Tensor), queries: (&Tensor, &Tensor), classes: i64) -> Result<f64> {
+    let scores = RidgeProbe::default().scores(bank.0, bank.1, classes, queries.0)?;
+    Ok(100.0 * accuracy(&scores, queries.1)?)
+}
+
+/// The first 32 rows and columns of a matrix, row by row, for plots.
+///
+/// # Errors
+/// What libtorch says.
+pub fn corner(c: &Tensor) -> Result<Vec<f64>> {
+    let side = c.size()[0].min(32);
+    Ok(c.narrow(0, 0, side).narrow(1, 0, side).to_kind(Kind::Double).contiguous().view(-1).try_into()?)
+}
