@@ -4,6 +4,7 @@ use super::{limit_lambda, limit_shrinkage, optimal_alpha, shrinkage_recursion};
 use crate::kernel::{KernelRidge, KrrModel, System};
 use autodidact_core::error::check_range;
 use autodidact_core::{Error, Result};
+use std::cell::OnceCell;
 use tch::{Kind, Tensor};
 
 /// Where the weights of the ground truth come from.
@@ -33,6 +34,8 @@ pub struct SelfDistilledKrr {
     /// Kernel rows and targets of the validation set, and the first fit's predictions there.
     validation: Option<(Tensor, Tensor)>,
     steps: Vec<Fitted>,
+    /// Eigenvectors and eigenvalues, once asked for.
+    spectrum: OnceCell<(Tensor, Vec<f64>)>,
 }
 
 #[derive(Debug)]
@@ -67,7 +70,7 @@ impl SelfDistilledKrr {
                 Some((rows, y.to_kind(Kind::Double)))
             }
         };
-        Ok(Self { krr, system, schedule, validation, steps: vec![] })
+        Ok(Self { krr, system, schedule, validation, steps: vec![], spectrum: OnceCell::new() })
     }
 
     /// Takes one step; returns the weight of the ground truth that it used (1 at step 1, where it has no effect).
@@ -153,12 +156,20 @@ impl SelfDistilledKrr {
     }
 
     /// Eigenvectors `[n, n]` (columns) and eigenvalues of the kernel matrix, ascending; negative rounding errors set to 0.
+    /// Computed at the first call.
     ///
     /// # Errors
     /// A decomposition that fails.
-    pub fn spectrum(&self) -> Result<(Tensor, Vec<f64>)> {
-        let (values, vectors) = self.system.gram.f_linalg_eigh("L")?;
-        Ok((vectors, values.clamp_min(0.0).try_into()?))
+    pub fn spectrum(&self) -> Result<(&Tensor, &[f64])> {
+        let (vectors, values) = match self.spectrum.get() {
+            Some(known) => known,
+            None => {
+                let (values, vectors) = self.system.gram.f_linalg_eigh("L")?;
+                let values = values.clamp_min(0.0).try_into()?;
+                self.spectrum.get_or_init(|| (vectors, values))
+            }
+        };
+        Ok((vectors, values))
     }
 
     /// Diagonal of `B^(t)` for the weights used.
@@ -167,7 +178,7 @@ impl SelfDistilledKrr {
     /// A step that was not taken.
     pub fn shrinkage(&self, t: usize) -> Result<Vec<f64>> {
         self.at(t)?;
-        shrinkage_recursion(&self.spectrum()?.1, self.krr.lambda, &self.alphas()[..t])
+        shrinkage_recursion(self.spectrum()?.1, self.krr.lambda, &self.alphas()[..t])
     }
 
     /// What the chain converges to at a constant weight: ridge regression with `lambda/alpha`; the zero function at 0.
@@ -192,7 +203,7 @@ impl SelfDistilledKrr {
     pub fn steps_to_tolerance(&self, alpha: f64, eps: f64, most: usize) -> Result<Option<usize>> {
         check_range("eps", eps, f64::MIN_POSITIVE..)?;
         let (vectors, values) = self.spectrum()?;
-        let limit = limit_shrinkage(&values, self.krr.lambda, alpha)?;
+        let limit = limit_shrinkage(values, self.krr.lambda, alpha)?;
         let coordinates = vectors.tr().matmul(&self.system.y);
         let a: Vec<f64> = values.iter().map(|d| d / (d + self.krr.lambda)).collect();
         let mut error: Vec<f64> = a.iter().zip(&limit).map(|(a, l)| a - l).collect();

@@ -67,8 +67,10 @@ pub fn limit_shrinkage(eigenvalues: &[f64], lambda: f64, alpha: f64) -> Result<V
 /// Ratios `B_j / B_k` of neighbouring modes, eigenvalues ascending, modes with `d_k` at most `floor` left out: how sparse the
 /// solution is in the eigenbasis.
 ///
-/// At `alpha = 0` the ratio is `(a_j/a_k)^t` and grows without bound. With ground truth it tends to that of
-/// [`limit_shrinkage`], not always from below: it can pass the limit (by a quarter, in cases measured) before it settles.
+/// With `q = a_j/a_k` (at least 1, `a = d/(d + lambda)`) the ratio is `q^t` at `alpha = 0`, which grows without bound. At any
+/// other weight, `B^(t)` is a positive combination of `a, a^2, ..., a^t`, so the ratio is from `q` to `q^t`; and as every mode
+/// falls from `a` to its limit, the ratio is at most `1/alpha` times that of [`limit_shrinkage`], to which it tends. The
+/// limit's ratio is itself no bound: modes with `a` near 1 fall late, and until then the ratio may be above.
 pub fn sparsity_ratios(eigenvalues: &[f64], shrinkage: &[f64], floor: f64) -> Vec<f64> {
     let mut modes: Vec<(f64, f64)> =
         eigenvalues.iter().copied().zip(shrinkage.iter().copied()).filter(|m| m.0 > floor).collect();

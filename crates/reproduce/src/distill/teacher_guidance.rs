@@ -3,45 +3,26 @@
 //! - `toy`: the paper's eleven points, everything exact.
 //! - `krr/lambda=...`: UCI digits with a fifth of the training labels replaced, chains of 20 refits at a grid of weights of the
 //!   ground truth and at the greedily optimal one.
-//! - `mlp/alpha=...`: networks on digits, chains of five, constant weights and the estimated one.
+//! - `mlp/alpha=...` (on CIFAR-10 `convnet/...`, at scale full `resnet18/...`): networks, chains of five, constant weights
+//!   and the estimated one.
 
 mod cells;
+mod config;
+mod networks;
 
 use crate::experiment::{Cell, Claim, Experiment, Plan, Scale};
 use crate::plot::{Plot, Series};
 use crate::results::Results;
 use crate::runner::Context;
-use crate::verdict::{self, Finding, Verdict};
-use anyhow::{Context as _, Result};
+use crate::verdict::{self, Finding, Judgement, Verdict};
+use anyhow::{Context as _, Result, ensure};
 use autodidact_core::stats::{self, Estimate};
 use autodidact_distill::teacher_guidance::TOY_TARGETS;
-use serde::{Deserialize, Serialize};
+use config::{Config, Setting};
 use serde_json::{Value, json};
 
 /// The experiment.
 pub struct TeacherGuidance;
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Config {
-    /// Grid of the ground truth's weight in kernel regression.
-    alphas: Vec<f64>,
-    lambdas: Vec<f64>,
-    gamma: f64,
-    /// Steps of the kernel chains.
-    steps: usize,
-    /// Share of the training labels replaced by other ones.
-    noise: f64,
-    krr_train: usize,
-    validation: usize,
-    mlp_alphas: Vec<f64>,
-    mlp_train: usize,
-    mlp_steps: usize,
-    hidden: Vec<i64>,
-    epochs: usize,
-    batch: usize,
-    lr: f64,
-    penalty: f64,
-}
 
 const TOY_ALPHAS: [f64; 3] = [0.0, 0.25, 0.35];
 /// Errors of steps 1 to 6 and of the limit, from the official notebook (0.35 is mislabelled 0.25 in its README).
@@ -55,8 +36,8 @@ fn krr_arm(lambda: f64) -> String {
     format!("krr/lambda={lambda}")
 }
 
-fn mlp_arm(alpha: Option<f64>) -> String {
-    alpha.map_or("mlp/alpha=estimated".into(), |a| format!("mlp/alpha={a}"))
+fn network_arm(setting: &Setting, alpha: Option<f64>) -> String {
+    format!("{}/alpha={}", setting.network.name(), alpha.map_or("estimated".into(), |a| a.to_string()))
 }
 
 impl Experiment for TeacherGuidance {
@@ -65,7 +46,7 @@ impl Experiment for TeacherGuidance {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn claims(&self) -> Vec<Claim> {
@@ -86,7 +67,7 @@ impl Experiment for TeacherGuidance {
                 "C3",
                 "Distillation sparsifies the solution in the eigenbasis; with ground truth this is bounded",
                 "theorem",
-                "At alpha 0 the ratios of neighbouring modes never decrease in 20 steps; at alpha of at least 0.1 they settle at those of the limit (to 1e-6). Partly if one of the two holds.",
+                "A mode's amplitude is the projection of the solved training predictions on an eigenvector over that of the targets; ratios are those of larger modes to smaller ones, both above 1e-6. At alpha 0 no ratio decreases in 20 steps. At alpha of at least 0.1 every ratio is bounded in 20 steps (by that of alpha 0 at the same step, and by the larger mode's first amplitude over the smaller one's limit) and at step 200 equals that of the limit, solved with lambda/alpha. All to 1e-6, for toy and digits. Partly if one of the two holds.",
             ),
             Claim::new(
                 "C4",
@@ -104,59 +85,27 @@ impl Experiment for TeacherGuidance {
     }
 
     fn datasets(&self) -> &'static [&'static str] {
-        &["digits"]
+        &["digits", "cifar10"]
     }
 
     fn seeds(&self, scale: Scale) -> usize {
-        if scale == Scale::Smoke { 1 } else { 5 }
+        match scale {
+            Scale::Smoke => 1,
+            Scale::Small => 5,
+            Scale::Full => 3,
+        }
     }
 
     fn config(&self, scale: Scale) -> Value {
-        let small = Config {
-            alphas: vec![0.0, 0.1, 0.25, 0.5, 0.75, 1.0],
-            lambdas: vec![1e-3, 1e-2, 1e-1],
-            gamma: 0.05,
-            steps: 20,
-            noise: 0.2,
-            krr_train: 400,
-            validation: 400,
-            mlp_alphas: vec![0.0, 0.25, 0.5, 0.75, 1.0],
-            mlp_train: 800,
-            mlp_steps: 5,
-            hidden: vec![256, 256],
-            epochs: 60,
-            batch: 32,
-            lr: 1e-3,
-            penalty: 1e-4,
-        };
-        json!(match scale {
-            Scale::Smoke => Config {
-                alphas: vec![0.0, 0.5],
-                lambdas: vec![1e-1],
-                krr_train: 100,
-                validation: 100,
-                mlp_alphas: vec![0.0, 0.5],
-                mlp_train: 300,
-                mlp_steps: 2,
-                hidden: vec![32],
-                epochs: 5,
-                ..small
-            },
-            Scale::Small => small,
-            Scale::Full => Config {
-                mlp_alphas: (0..=10).map(|a| f64::from(a) / 10.0).collect(),
-                hidden: vec![1024, 1024, 1024],
-                epochs: 200,
-                ..small
-            },
-        })
+        json!(Config::at(scale))
     }
 
     fn cells(&self, plan: &Plan) -> Result<Vec<Cell>> {
         let c: Config = plan.config()?;
+        c.check(plan)?;
+        let networks = c.networks(&plan.dataset);
         let mut arms: Vec<String> = c.lambdas.iter().map(|l| krr_arm(*l)).collect();
-        arms.extend(c.mlp_alphas.iter().map(|a| mlp_arm(Some(*a))));
-        arms.push(mlp_arm(None));
+        arms.extend(networks.alphas.iter().map(|a| Some(*a)).chain([None]).map(|a| network_arm(&networks, a)));
         // The toy has nothing random.
         let toy = Cell::new("toy", plan.seeds[0]);
         Ok(std::iter::once(toy).chain(plan.cross(&arms)).collect())
@@ -164,12 +113,12 @@ impl Experiment for TeacherGuidance {
 
     fn run(&self, cell: &Cell, context: &mut Context<'_>) -> Result<()> {
         let c: Config = context.plan.config()?;
-        let value = cell.arm.split_once('=').map(|(_, v)| v);
-        match (cell.arm.split('/').next(), value) {
-            (Some("krr"), Some(lambda)) => cells::kernel_chains(lambda.parse()?, &c, context),
-            (Some("mlp"), Some("estimated")) => cells::networks(None, &c, context),
-            (Some("mlp"), Some(alpha)) => cells::networks(Some(alpha.parse()?), &c, context),
-            _ => cells::toy(context),
+        let networks = c.networks(&context.plan.dataset);
+        match cell.arm.split_once('=') {
+            None => cells::toy(context),
+            Some(("krr/lambda", lambda)) => cells::kernel_chains(lambda.parse()?, &c, context),
+            Some((_, "estimated")) => networks::networks(None, &networks, context),
+            Some((_, alpha)) => networks::networks(Some(alpha.parse()?), &networks, context),
         }
     }
 
@@ -189,10 +138,11 @@ impl Experiment for TeacherGuidance {
         )).verdict(Verdict::all(&[closed.verdict, limit.verdict]));
 
         let seed = results.plan().seeds[0];
-        let mut toy_error = 0.0f64;
+        let mut toy_errors = vec![];
         for (alpha, want) in TOY_ALPHAS.iter().zip(TOY_ERRORS) {
             let got = results.series("toy", seed, &format!("error alpha={alpha}"))?;
-            toy_error = got.iter().zip(want).map(|((_, g), w)| (g - w).abs()).fold(toy_error, f64::max);
+            ensure!(got.len() == want.len(), "toy, alpha {alpha}: {} errors instead of {}", got.len(), want.len());
+            toy_errors.extend(got.iter().zip(want).map(|((_, g), w)| (g - w).abs()));
         }
         let excess = |arm: &str, seed: u64, alpha: f64| -> Result<f64> {
             let errors: Vec<f64> =
@@ -222,36 +172,39 @@ impl Experiment for TeacherGuidance {
             _ => Verdict::NotReproduced,
         };
         // Published to five decimals, so the comparison allows their rounding.
-        let toy = Verdict::of(toy_error <= 5.1e-6);
+        let toy = verdict::within(&toy_errors, 5.1e-6);
         let c2 = Finding {
             id: "C2",
             estimate: stats::mean_ci(&differences, verdict::LEVEL)
                 .unwrap_or(Estimate::exact(stats::mean(&differences))),
             baseline: None,
             // Both must hold; the seeds decide between reproduced and partly.
-            verdict: enough(if toy == Verdict::Reproduced { digits } else { toy }),
+            verdict: enough(if toy.verdict == Verdict::Reproduced { digits } else { toy.verdict }),
             note: format!(
-                "Largest difference from the published toy errors {toy_error:.1e}. Digits, rise of the test MSE above its minimum, alpha 0 minus alpha 0.5: {}; the weakest lambda is shown.",
+                "Largest difference from the published toy errors {:.1e}. Digits, rise of the test MSE above its minimum, alpha 0 minus alpha 0.5: {}; the weakest lambda is shown.",
+                toy.estimate.value,
                 words.join("; "),
             ),
         };
 
-        let all = |metric: &str| -> Result<bool> { Ok(everywhere(metric)?.iter().all(|v| *v == 1.0)) };
-        let parts = [all("ratios monotone at alpha 0")?, all("ratios settle at the limit's")?].map(Verdict::of);
-        let yes = |v: Verdict| if v == Verdict::Reproduced { "yes" } else { "no" };
-        let overshoot = everywhere("overshoot of ratios")?.into_iter().fold(0.0, f64::max);
-        let c3 = Finding {
-            id: "C3",
-            estimate: Estimate { n, ..Estimate::exact(100.0 * overshoot) },
-            baseline: None,
-            verdict: Verdict::all(&parts),
-            note: format!(
-                "Monotone at alpha 0: {}; settling with ground truth: {}. The bound holds in the limit only: on the way ratios pass it by up to the {:.1} % shown, and then decrease.",
-                yes(parts[0]),
-                yes(parts[1]),
-                100.0 * overshoot,
-            ),
+        let modes = everywhere("modes compared")?.into_iter().fold(f64::INFINITY, f64::min);
+        ensure!(modes >= 2.0, "there are no two modes to compare");
+        let small = |metric: &str| -> Result<Judgement> { Ok(verdict::within(&everywhere(metric)?, 1e-6)) };
+        let monotone = small("fall of ratios at alpha 0")?;
+        let bounded = small("ratios above their bounds")?;
+        let settled = small("ratios off the limit's at step 200")?;
+        let overshoot = |arms: &[String]| -> Result<f64> {
+            let values = arms.iter().map(|a| results.values(a, "overshoot of ratios")).collect::<Result<Vec<_>>>()?;
+            Ok(100.0 * values.concat().into_iter().fold(0.0, f64::max))
         };
+        let worst =
+            [monotone, bounded, settled].into_iter().max_by(|a, b| a.estimate.value.total_cmp(&b.estimate.value));
+        let with = Verdict::of([bounded, settled].iter().all(|j| j.verdict == Verdict::Reproduced));
+        let c3 = Finding::new("C3", worst.context("three parts")?, format!(
+            "Largest relative violation (below 0: none is near one). Fall of a ratio from a step to the next at alpha 0: {:.1e}; excess over the bounds with ground truth: {:.1e}; distance from the limit's ratios at step 200: {:.1e} (at least {modes} modes compared). The limit's ratio itself is no bound: on the way ratios pass it by up to {:.1} % on the toy and {:.1} % on digits, and then decrease.",
+            monotone.estimate.value, bounded.estimate.value, settled.estimate.value,
+            overshoot(&exact_arms[..1])?, overshoot(&exact_arms[1..])?,
+        )).verdict(Verdict::all(&[monotone.verdict, with]));
 
         let best = verdict::within(
             &c.lambdas
@@ -270,7 +223,7 @@ impl Experiment for TeacherGuidance {
         let worst = ratios.iter().copied().fold(0.0, f64::max);
         let listed: Vec<String> = c.lambdas.iter().zip(&ratios).map(|(l, r)| format!("lambda {l}: {r:.4}")).collect();
         let c4_verdict = if best.verdict == Verdict::Reproduced {
-            Verdict::all(&[best.verdict, Verdict::of(worst <= 1.02)])
+            Verdict::all(&[best.verdict, Verdict::of(ratios.iter().all(|r| *r <= 1.02))])
         } else {
             best.verdict
         };
@@ -286,18 +239,19 @@ impl Experiment for TeacherGuidance {
             ),
         };
 
-        let last = |alpha: Option<f64>| results.values(&mlp_arm(alpha), "test accuracy");
-        let inner = c.mlp_alphas.iter().copied().filter(|a| (0.01..0.99).contains(a));
+        let networks = c.networks(&results.plan().dataset);
+        let last = |alpha: Option<f64>| results.values(&network_arm(&networks, alpha), "test accuracy");
+        let inner = networks.alphas.iter().copied().filter(|a| *a > 0.0 && *a < 1.0);
         // The weight is chosen on validation data and judged on test data.
-        let validated = inner.map(|a| Ok((a, results.mean(&mlp_arm(Some(a)), "validation accuracy")?)));
+        let validated = inner.map(|a| Ok((a, results.mean(&network_arm(&networks, Some(a)), "validation accuracy")?)));
         let validated = validated.collect::<Result<Vec<_>>>()?;
         let chosen = validated.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1)).context("no alpha inside (0, 1)")?.0;
         let top = (chosen, stats::mean(&last(Some(chosen))?));
         let gain = verdict::difference(&last(Some(top.0))?, &last(Some(0.0))?, 0.0);
         let estimated = stats::mean(&last(None)?);
         let close = Verdict::of(estimated >= top.1 - 0.5);
-        let listed = c
-            .mlp_alphas
+        let listed = networks
+            .alphas
             .iter()
             .map(|a| Ok(format!("{a}: {:.2}", stats::mean(&last(Some(*a))?))))
             .collect::<Result<Vec<_>>>()?;
@@ -382,14 +336,15 @@ impl Experiment for TeacherGuidance {
             series.collect::<Result<_>>()?,
         ));
         let mut series = vec![];
-        for (i, alpha) in c.mlp_alphas.iter().map(|a| Some(*a)).chain([None]).enumerate() {
+        let networks = c.networks(&results.plan().dataset);
+        for (i, alpha) in networks.alphas.iter().map(|a| Some(*a)).chain([None]).enumerate() {
             let name = alpha.map_or("estimated".into(), |a| format!("alpha {a}"));
-            let s = Series::line(name, i, &results.mean_series(&mlp_arm(alpha), "test accuracy")?);
+            let s = Series::line(name, i, &results.mean_series(&network_arm(&networks, alpha), "test accuracy")?);
             series.push(if alpha.is_none() { s.dashed() } else { s });
         }
         plots.push(Plot::lines(
             "networks",
-            "Test accuracy of networks on digits by distillation step, mean over seeds.",
+            &format!("Test accuracy of networks on {} by distillation step, mean over seeds.", results.plan().dataset),
             "step",
             "test accuracy (%)",
             series,
@@ -397,7 +352,15 @@ impl Experiment for TeacherGuidance {
         Ok(plots)
     }
 
-    fn note(&self, _plan: &Plan) -> String {
-        "A fifth of the training labels are replaced by other classes. The statement that with ground truth the ratios of the spectrum grow monotonically to their bound does not hold for the recursion itself (ratios pass it by up to a quarter on digits and come back), so the criterion asks for convergence to the bound. Validation and test labels are clean. The estimator of the weight for networks is reconstructed from the kernel case.".into()
+    fn note(&self, plan: &Plan) -> String {
+        let networks = if plan.dataset == "digits" {
+            "Networks are perceptrons on the digits at every scale; the paper's ResNets on CIFAR-10 take --dataset cifar10 --scale full."
+        } else {
+            "The toy and the kernel chains stay on their own data; networks are trained on CIFAR-10, with random crops and flips; the teacher sees the student's batch, in evaluation mode. Adam's rate is 1e-3 with batches of 128 (1e-4 and 16 in the authors' script)."
+        };
+        format!(
+            "Training digits keep {:.0} % of their labels, the others get another class; validation and test labels are clean. The statement that with ground truth the ratios of the spectrum are bounded by those of the limit does not hold for the recursion itself, on the toy nor on digits: ratios pass the limit's and come back. C3 asks for bounds that can be proven and for convergence to the limit's ratios. The estimator of the weight for networks is reconstructed from the kernel case. {networks}",
+            100.0 * (1.0 - plan.config::<Config>().map_or(f64::NAN, |c| c.noise)),
+        )
     }
 }

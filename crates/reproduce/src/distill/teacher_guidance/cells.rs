@@ -1,25 +1,18 @@
-//! What the cells compute.
+//! The toy and the kernel chains.
 
-use super::{Config, TOY_ALPHAS};
+use super::TOY_ALPHAS;
+use super::config::Config;
 use crate::runner::Context;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use autodidact_core::metrics::accuracy;
-use autodidact_core::nn::{Mlp, MlpConfig};
-use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
-use autodidact_core::schedule::{Schedule, Shape};
-use autodidact_core::train::{TrainConfig, Trainer};
-use autodidact_core::{Result as CoreResult, seed};
-use autodidact_datasets::batch::Order;
+use autodidact_core::seed::{self, Rng};
 use autodidact_datasets::image::digits;
 use autodidact_distill::kernel::{Kernel, KernelRidge};
 use autodidact_distill::teacher_guidance::{
-    AlphaSchedule, DistillationLoss, GroundTruthWeight, SelfDistillation, SelfDistilledKrr, TOY_TARGETS,
-    limit_shrinkage, parameter_norm_penalty, shrinkage_closed_form, shrinkage_recursion, sparsity_ratios,
-    weighted_distillation_loss,
+    AlphaSchedule, SelfDistilledKrr, TOY_TARGETS, shrinkage_closed_form, shrinkage_recursion,
 };
 use rand::RngExt;
 use rand::seq::SliceRandom;
-use tch::nn::{ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 
 const F64: (Kind, Device) = (Kind::Double, Device::Cpu);
@@ -28,50 +21,125 @@ fn mse(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).square().mean(Kind::Double).double_value(&[])
 }
 
+/// The larger of two errors; NaN is worse than any number.
+fn worse(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a >= b { a } else { b }
+}
+
 fn largest(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, worse)
+}
+
+fn largest_entry(difference: &Tensor) -> f64 {
+    difference.abs().max().double_value(&[])
+}
+
+/// The eigenvectors on which solved predictions are measured.
+struct Modes {
+    /// `[kept, n]`, smallest eigenvalue first.
+    vectors: Tensor,
+    /// Projections of the targets `[kept, C]`.
+    targets: Tensor,
+}
+
+/// Amplitudes below this share of the targets' are too near to rounding to be compared.
+const FAINT: f64 = 1e-6;
+
+impl Modes {
+    /// All but those on which the targets have (nearly) no part.
+    fn new(vectors: &Tensor, y: &Tensor) -> Self {
+        let vectors = vectors.tr();
+        let targets = vectors.matmul(y);
+        let power = targets.square().sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
+        let kept = power.gt_tensor(&(power.mean(Kind::Double) * 1e-6)).nonzero().view(-1);
+        Self { vectors: vectors.index_select(0, &kept), targets: targets.index_select(0, &kept) }
+    }
+
+    /// What is left of each mode of the targets in predictions `[n, C]`: a measured `B`. NaN where that is [`FAINT`].
+    fn amplitudes(&self, predictions: &Tensor) -> Result<Vec<f64>> {
+        let sum = |x: Tensor| x.sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
+        let amplitudes = sum(self.vectors.matmul(predictions) * &self.targets) / sum(self.targets.square());
+        let amplitudes: Vec<f64> = amplitudes.try_into()?;
+        ensure!(amplitudes.iter().all(|b| b.is_finite()), "predictions that are not finite");
+        Ok(amplitudes.into_iter().map(|b| if b > FAINT { b } else { f64::NAN }).collect())
+    }
+}
+
+/// The largest `upper_j / lower_k - 1` over all pairs of a mode and a smaller one; modes that are NaN are left out.
+fn excess(upper: &[f64], lower: &[f64]) -> f64 {
+    let (mut smallest, mut largest) = (f64::INFINITY, f64::NEG_INFINITY);
+    for (upper, lower) in upper.iter().zip(lower) {
+        if smallest.is_finite() {
+            largest = largest.max(upper / smallest - 1.0);
+        }
+        smallest = smallest.min(*lower);
+    }
+    largest
+}
+
+fn quotients(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| a / b).collect()
+}
+
+/// How far the ratios of a mode's amplitude to a smaller one's in `a` are above those in `b`, at most, relatively.
+fn above(a: &[f64], b: &[f64]) -> f64 {
+    let q = quotients(a, b);
+    excess(&q, &q)
 }
 
 /// Errors of the theory's identities on one chain per weight: recursion against closed form (20 steps), solves against the
-/// spectral form, step 200 against the limit; and what happens to the ratios of the spectrum.
+/// spectral form, step 200 against the limit; and what happens to the ratios of the amplitudes measured in the solved
+/// predictions.
 fn identities(krr: KernelRidge, x: &Tensor, y: &Tensor, alphas: &[f64], context: &mut Context<'_>) -> Result<()> {
-    let (mut closed_error, mut limit_error) = (0.0f64, 0.0f64);
-    let (mut monotone_without, mut settled_with, mut overshoot) = (true, true, 0.0f64);
-    for &alpha in alphas {
+    let y = &y.to_kind(Kind::Double);
+    let chain = |alpha: f64, steps: usize| -> Result<SelfDistilledKrr> {
         let mut chain = SelfDistilledKrr::new(krr, x, y, AlphaSchedule::Constant(alpha))?;
-        chain.run(200)?;
-        let (vectors, values) = chain.spectrum()?;
-        let coordinates = vectors.tr().matmul(&y.to_kind(Kind::Double));
-        let ratios = |t: u32| -> Result<Vec<f64>> {
-            Ok(sparsity_ratios(&values, &shrinkage_closed_form(&values, krr.lambda, alpha, t)?, 1e-10))
-        };
+        chain.run(steps)?;
+        Ok(chain)
+    };
+    let first = chain(0.0, 21)?;
+    let (vectors, values) = first.spectrum()?;
+    let coordinates = vectors.tr().matmul(y);
+    let modes = Modes::new(vectors, y);
+    let measured = |chain: &SelfDistilledKrr, steps: usize| -> Result<Vec<Vec<f64>>> {
+        (1..=steps).map(|t| modes.amplitudes(&chain.train_predictions(t)?)).collect()
+    };
+    let without = measured(&first, 21)?;
+    let fall = without.windows(2).map(|w| above(&w[0], &w[1])).fold(f64::NEG_INFINITY, worse);
+    let compared = without[20].iter().filter(|b| !b.is_nan()).count();
+
+    let (mut closed_error, mut limit_error) = (0.0, 0.0);
+    let (mut bound, mut unsettled, mut overshoot) = (f64::NEG_INFINITY, f64::NEG_INFINITY, 0.0);
+    for &alpha in alphas {
+        let chain = chain(alpha, 200)?;
         for t in 1..=20usize {
-            let closed = shrinkage_closed_form(&values, krr.lambda, alpha, t as u32)?;
-            closed_error =
-                closed_error.max(largest(&closed, &shrinkage_recursion(&values, krr.lambda, &vec![alpha; t])?));
+            let closed = shrinkage_closed_form(values, krr.lambda, alpha, t as u32)?;
+            let recursion = shrinkage_recursion(values, krr.lambda, &vec![alpha; t])?;
+            closed_error = worse(closed_error, largest(&closed, &recursion));
             let spectral = vectors.matmul(&(Tensor::from_slice(&closed).unsqueeze(1) * &coordinates));
-            let solved = chain.train_predictions(t)?;
-            closed_error = closed_error.max((spectral - solved).abs().max().double_value(&[]));
-            if alpha == 0.0 {
-                let (now, next) = (ratios(t as u32)?, ratios(t as u32 + 1)?);
-                monotone_without &= now.iter().zip(&next).all(|(a, b)| *b >= a * (1.0 - 1e-12));
-            }
+            closed_error = worse(closed_error, largest_entry(&(spectral - chain.train_predictions(t)?)));
         }
-        if alpha >= 0.1 {
-            let limit = chain.limit(alpha)?.predict(x)?;
-            limit_error = limit_error.max((chain.train_predictions(200)? - limit).abs().max().double_value(&[]));
-            let bound = sparsity_ratios(&values, &limit_shrinkage(&values, krr.lambda, alpha)?, 1e-10);
-            settled_with &= ratios(400)?.iter().zip(&bound).all(|(a, b)| (a / b - 1.0).abs() < 1e-6);
-            for t in 1..=20 {
-                let over = ratios(t)?.iter().zip(&bound).map(|(a, b)| a / b - 1.0).fold(0.0, f64::max);
-                overshoot = overshoot.max(over);
-            }
+        if alpha < 0.1 {
+            continue;
         }
+        let limit = chain.limit(alpha)?.predict(x)?;
+        let last = chain.train_predictions(200)?;
+        limit_error = worse(limit_error, largest_entry(&(&last - &limit)));
+        let (limit, last) = (modes.amplitudes(&limit)?, modes.amplitudes(&last)?);
+        let with = measured(&chain, 20)?;
+        for (now, without) in with.iter().zip(&without) {
+            bound = worse(bound, above(now, without));
+            bound = worse(bound, excess(&quotients(now, &with[0]), &quotients(now, &limit)));
+            overshoot = worse(overshoot, above(now, &limit));
+        }
+        unsettled = worse(unsettled, worse(above(&last, &limit), above(&limit, &last)));
     }
     context.metric(0, "error of closed form", closed_error);
     context.metric(0, "error of limit", limit_error);
-    context.metric(0, "ratios monotone at alpha 0", f64::from(monotone_without));
-    context.metric(0, "ratios settle at the limit's", f64::from(settled_with));
+    context.metric(0, "modes compared", compared as f64);
+    context.metric(0, "fall of ratios at alpha 0", fall);
+    context.metric(0, "ratios above their bounds", bound);
+    context.metric(0, "ratios off the limit's at step 200", unsettled);
     context.metric(0, "overshoot of ratios", overshoot);
     Ok(())
 }
@@ -99,25 +167,33 @@ pub(super) fn toy(context: &mut Context<'_>) -> Result<()> {
 }
 
 /// A seed's split of the digits: `(x, onehot)` of training (with replaced labels), validation and test.
-struct Split {
-    train: (Tensor, Tensor),
-    validation: (Tensor, Tensor),
-    test: (Tensor, Tensor),
+pub(super) struct Split {
+    pub train: (Tensor, Tensor),
+    pub validation: (Tensor, Tensor),
+    pub test: (Tensor, Tensor),
 }
 
-fn split(train: usize, validation: usize, noise: f64, seed: u64) -> CoreResult<Split> {
+/// `labels` with exactly the share `noise` of them, the first, replaced by one drawn uniformly from the other classes.
+pub(super) fn replace_labels(labels: &Tensor, classes: i64, noise: f64, rng: &mut Rng) -> Result<Tensor> {
+    let mut labels: Vec<i64> = labels.try_into()?;
+    let replaced = (labels.len() as f64 * noise).round() as usize;
+    for label in &mut labels[..replaced] {
+        *label = (*label + rng.random_range(1..classes)) % classes;
+    }
+    Ok(Tensor::from_slice(&labels))
+}
+
+pub(super) fn split(train: usize, validation: usize, noise: f64, seed: u64) -> Result<Split> {
     let set = digits();
     let mut rng = seed::rng(seed, &["digits split"]);
     let mut order: Vec<i64> = (0..set.len() as i64).collect();
     order.shuffle(&mut rng);
     let set = set.select(&order)?;
     let x = set.to_float().flatten(1, -1).to_kind(Kind::Double);
-    let mut labels: Vec<i64> = Vec::try_from(&set.labels)?;
-    // Exactly the stated share, drawn uniformly from the nine other classes.
-    for label in &mut labels[..(train as f64 * noise).round() as usize] {
-        *label = (*label + rng.random_range(1..10)) % 10;
-    }
-    let y = Tensor::from_slice(&labels).one_hot(10).to_kind(Kind::Double);
+    let (n, total) = (train as i64, set.len() as i64);
+    let noisy = replace_labels(&set.labels.narrow(0, 0, n), 10, noise, &mut rng)?;
+    let labels = Tensor::cat(&[noisy, set.labels.narrow(0, n, total - n)], 0);
+    let y = labels.one_hot(10).to_kind(Kind::Double);
     let part = |from: usize, to: usize| {
         let len = (to - from) as i64;
         (x.narrow(0, from as i64, len), y.narrow(0, from as i64, len))
@@ -128,11 +204,14 @@ fn split(train: usize, validation: usize, noise: f64, seed: u64) -> CoreResult<S
 
 pub(super) fn kernel_chains(lambda: f64, c: &Config, context: &mut Context<'_>) -> Result<()> {
     let data = split(c.krr_train, c.validation, c.noise, context.seed("split"))?;
-    let krr = KernelRidge { kernel: Kernel::Rbf { gamma: c.gamma }, lambda };
+    // The kernel's values are computed once and serve all chains.
+    let kernel = |x: &Tensor| Kernel::Rbf { gamma: c.gamma }.matrix(x, &data.train.0);
+    let [x, vx, test] = [kernel(&data.train.0)?, kernel(&data.validation.0)?, kernel(&data.test.0)?];
+    let (x, vx, y, vy) = (&x, &vx, &data.train.1, &data.validation.1);
+    let krr = KernelRidge { kernel: Kernel::Precomputed, lambda };
     let labels = data.test.1.argmax(1, false);
-    let (x, y) = &data.train;
     let mut log = |chain: &SelfDistilledKrr, t: usize, name: &str| -> Result<()> {
-        let f = chain.model(t)?.predict(&data.test.0)?;
+        let f = chain.model(t)?.predict(&test)?;
         context.metric(t, &format!("test MSE alpha={name}"), mse(&f, &data.test.1));
         context.metric(t, &format!("test accuracy alpha={name}"), 100.0 * accuracy(&f, &labels)?);
         Ok(())
@@ -142,7 +221,6 @@ pub(super) fn kernel_chains(lambda: f64, c: &Config, context: &mut Context<'_>) 
         chain.run(c.steps)?;
         (1..=c.steps).try_for_each(|t| log(&chain, t, &alpha.to_string()))?;
     }
-    let (vx, vy) = &data.validation;
     let optimal = AlphaSchedule::Optimal { x: vx.shallow_clone(), y: vy.shallow_clone(), clip: false };
     let mut chain = SelfDistilledKrr::new(krr, x, y, optimal)?;
     chain.run(c.steps)?;
@@ -153,7 +231,7 @@ pub(super) fn kernel_chains(lambda: f64, c: &Config, context: &mut Context<'_>) 
         let (f, g) = chain.components(t, vx)?;
         let error = |a: f64| mse(&(&f * a + &g * (1.0 - a)), vy);
         let best = c.alphas.iter().map(|a| error(*a)).fold(f64::INFINITY, f64::min);
-        excess = excess.max(error(chain.alphas()[t - 1]) - best);
+        excess = worse(excess, error(chain.alphas()[t - 1]) - best);
         context.metric(t, "optimal alpha", chain.alphas()[t - 1]);
     }
     context.metric(c.steps, "validation MSE of optimal minus best of grid", excess);
@@ -165,70 +243,30 @@ pub(super) fn kernel_chains(lambda: f64, c: &Config, context: &mut Context<'_>) 
     identities(krr, x, y, &c.alphas, context)
 }
 
-/// A network of the chain.
-struct Network {
-    /// Owns the parameters.
-    _vs: VarStore,
-    net: Mlp,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Network {
-    fn logits(&self, x: &Tensor) -> Tensor {
-        tch::no_grad(|| self.net.forward_t(x, false))
+    #[test]
+    fn amplitudes_are_measured_in_predictions() {
+        // Modes e1, e2, e3; the targets have no part in the second.
+        let y = Tensor::from_slice2(&[[2.0, 0.0], [0.0, 0.0], [1.0, 4.0]]);
+        let modes = Modes::new(&Tensor::eye(3, F64), &y);
+        let factors = Tensor::from_slice(&[0.25, 0.5, 0.75]).unsqueeze(1);
+        assert_eq!(modes.amplitudes(&(&y * &factors)).unwrap(), [0.25, 0.75]);
+        let faint = modes.amplitudes(&(&y * Tensor::from_slice(&[1e-7, 1.0, 1.0]).unsqueeze(1))).unwrap();
+        assert!(faint[0].is_nan() && faint[1] == 1.0);
+        assert!(modes.amplitudes(&(&y / 0.0)).is_err());
     }
 
-    fn probabilities(&self, x: &Tensor) -> Tensor {
-        self.logits(x).softmax(1, Kind::Float)
+    #[test]
+    fn ratios_are_compared_over_all_pairs_of_modes() {
+        // The ratios are 2, 6, 3 against 2, 4, 2.
+        assert!((above(&[0.1, 0.2, 0.6], &[0.1, 0.2, 0.4]) - 0.5).abs() < 1e-15);
+        assert!((above(&[0.1, 0.2, 0.4], &[0.1, 0.2, 0.6])).abs() < 1e-15);
+        // Not neighbours: the mode between them has faded.
+        assert!((above(&[0.1, f64::NAN, 0.6], &[0.1, 0.2, 0.4]) - 0.5).abs() < 1e-15);
+        assert_eq!(above(&[0.1, f64::NAN], &[0.1, 0.2]), f64::NEG_INFINITY);
+        assert!(worse(1.0, f64::NAN).is_nan() && worse(f64::NAN, 1.0).is_nan());
     }
-}
-
-pub(super) fn networks(alpha: Option<f64>, c: &Config, context: &mut Context<'_>) -> Result<()> {
-    let data = split(c.mlp_train, c.validation, c.noise, context.seed("split"))?;
-    let device = context.plan.device;
-    let [train, validation, test] = [&data.train, &data.validation, &data.test]
-        .map(|(x, y)| (x.to_kind(Kind::Float).to_device(device), y.to_kind(Kind::Float).to_device(device)));
-    let widths: Vec<i64> = [64].into_iter().chain(c.hidden.iter().copied()).chain([10]).collect();
-    let base = context.seed("networks");
-    let trainings = if alpha.is_some() { c.mlp_steps } else { 2 * c.mlp_steps - 1 };
-    let mut done = 0;
-    let fit = |step: usize, alpha: f64, teacher: Option<&Network>| -> CoreResult<Network> {
-        // Fresh weights and order at every step, the same for every weight of the ground truth.
-        let seed = seed::derive(base, &[&step.to_string()]);
-        let vs = VarStore::new(device);
-        tch::manual_seed(seed as i64);
-        let net = Mlp::new(vs.root(), &MlpConfig::plain(&widths))?;
-        let parameters = vs.trainable_variables();
-        let order = Order::new(train.0.size()[0] as usize, c.batch, seed)?;
-        let steps = c.epochs * order.batches_per_epoch();
-        let optimizer = Optimizer::new(Rule::Adam(Adam::default()), vec![Group::all(&vs, 0.0)])?;
-        let config =
-            TrainConfig { log_every: 100, ..TrainConfig::new(Schedule::new(c.lr, steps, Shape::Constant), seed) };
-        let targets = teacher.map(|t| t.probabilities(&train.0));
-        Trainer::new(config, &vs, optimizer)?.run(
-            |s| {
-                let index = Tensor::from_slice(&order.batch(s.index)).to_device(device);
-                let (x, y) = (train.0.index_select(0, &index), train.1.index_select(0, &index));
-                let q = targets.as_ref().map_or_else(|| y.shallow_clone(), |t| t.index_select(0, &index));
-                let logits = net.forward_t(&x, true);
-                let loss = weighted_distillation_loss(&logits, &q, &y, alpha, DistillationLoss::BrierSoftmax)?;
-                Ok(loss + parameter_norm_penalty(&parameters) * c.penalty)
-            },
-            |p| {
-                context.progress(done * p.total + p.done, trainings * p.total, p.loss);
-                Ok(())
-            },
-        )?;
-        done += 1;
-        Ok(Network { _vs: vs, net })
-    };
-    let weight = alpha.map_or(GroundTruthWeight::Estimated, GroundTruthWeight::Constant);
-    let predict = |n: &Network| Ok(n.probabilities(&validation.0));
-    let chain = SelfDistillation { steps: c.mlp_steps, alpha: weight }.run(fit, predict, &validation.1)?;
-    let (valid, labels) = (validation.1.argmax(1, false), test.1.argmax(1, false));
-    for (i, student) in chain.iter().enumerate() {
-        context.metric(i + 1, "test accuracy", 100.0 * accuracy(&student.model.logits(&test.0), &labels)?);
-        context.metric(i + 1, "validation accuracy", 100.0 * accuracy(&student.model.logits(&validation.0), &valid)?);
-        context.metric(i + 1, "alpha", student.alpha);
-    }
-    Ok(())
 }
