@@ -6,7 +6,7 @@ Run: python benches/peers/golden_ssl.py   (writes crates/ssl/tests/fixtures/loss
 from pathlib import Path
 
 import torch
-from lightly.loss import BarlowTwinsLoss, NegativeCosineSimilarity, NTXentLoss
+from lightly.loss import BarlowTwinsLoss, NegativeCosineSimilarity, NTXentLoss, VICRegLoss
 from safetensors.torch import save_file
 
 torch.manual_seed(0)
@@ -30,6 +30,8 @@ golden("barlow_twins", BarlowTwinsLoss(lambda_param=5e-3))
 golden("nt_xent", NTXentLoss(temperature=0.5))
 golden("nt_xent_cold", NTXentLoss(temperature=0.05))
 golden("simsiam", lambda a, b: NegativeCosineSimilarity()(a, b.detach()))
+golden("vicreg", VICRegLoss())
+golden("vicreg_weighted", VICRegLoss(lambda_param=5.0, mu_param=10.0, nu_param=2.0))
 
 path = Path(__file__).parents[2] / "crates/ssl/tests/fixtures/losses.safetensors"
 path.parent.mkdir(parents=True, exist_ok=True)

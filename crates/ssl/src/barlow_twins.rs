@@ -154,7 +154,7 @@ pub fn off_diagonal(c: &Tensor) -> Result<Tensor> {
 /// `|a^T b|^2 = <a a^T, b b^T>`: where the embedding is much wider than the batch, the two `N x N` matrices cost less than
 /// the `D x D` one. The factor 2: autograd multiplies twice for each of them in the backward pass. There `C` has a rank
 /// below `D`, so that the sum is not small beside the diagonal, which is subtracted.
-fn off_diagonal_squares(a: &Tensor, b: &Tensor, diagonal: impl FnOnce() -> Tensor) -> Tensor {
+pub(crate) fn off_diagonal_squares(a: &Tensor, b: &Tensor, diagonal: impl FnOnce() -> Tensor) -> Tensor {
     let (n, d) = (a.size()[0], a.size()[1]);
     if 2 * n < d {
         (a.matmul(&a.tr()) * b.matmul(&b.tr())).sum(a.kind()) - diagonal().square().sum(a.kind())
@@ -165,7 +165,7 @@ fn off_diagonal_squares(a: &Tensor, b: &Tensor, diagonal: impl FnOnce() -> Tenso
 }
 
 /// Diagonal of `a^T b`.
-fn diagonal(a: &Tensor, b: &Tensor) -> Tensor {
+pub(crate) fn diagonal(a: &Tensor, b: &Tensor) -> Tensor {
     (a * b).sum_dim_intlist([0i64].as_slice(), false, a.kind())
 }
 

@@ -18,7 +18,9 @@
 
 pub mod barlow_twins;
 pub mod contrastive;
+pub mod rankme;
 pub mod siamese;
+pub mod vicreg;
 
 // The README's example compiles and runs.
 #[cfg(doctest)]

@@ -7,6 +7,7 @@ use autodidact_ssl::barlow_twins::{
 };
 use autodidact_ssl::contrastive::{info_nce, nt_xent};
 use autodidact_ssl::siamese::simsiam;
+use autodidact_ssl::vicreg::Vicreg;
 use tch::{Device, Kind, Tensor, nn};
 
 const EXACT: Standardise = Standardise::Batch { unbiased: false, eps: 0.0 };
@@ -38,11 +39,14 @@ fn losses_and_gradients_equal_those_of_lightly() {
     let bt =
         |a: &Tensor, b: &Tensor| BarlowTwinsLoss { lambda: 5e-3, ..Default::default() }.forward(a, b).unwrap().total;
     type Loss<'a> = &'a dyn Fn(&Tensor, &Tensor) -> Tensor;
-    let losses: [(&str, Loss); 4] = [
+    let weighted = Vicreg { invariance: 5.0, variance: 10.0, covariance: 2.0, ..Default::default() };
+    let losses: [(&str, Loss); 6] = [
         ("barlow_twins", &bt),
         ("nt_xent", &|a, b| nt_xent(a, b, 0.5).unwrap()),
         ("nt_xent_cold", &|a, b| nt_xent(a, b, 0.05).unwrap()),
         ("simsiam", &|a, b| simsiam(a, b).unwrap()),
+        ("vicreg", &|a, b| Vicreg::default().forward(a, b).unwrap().total),
+        ("vicreg_weighted", &|a, b| weighted.forward(a, b).unwrap().total),
     ];
     for (name, loss) in losses {
         let a = golden["za"].copy().set_requires_grad(true);
@@ -98,6 +102,40 @@ fn reference_loss(config: &BarlowTwinsLoss, za: &Tensor, zb: &Tensor) -> Tensor 
             others * config.lambda - diagonal
         }
     }
+}
+
+#[test]
+fn vicreg_equals_its_formula_in_narrow_and_wide_embeddings() {
+    let formula = |a: &Tensor, b: &Tensor| {
+        let (n, d) = a.size2().unwrap();
+        let part = |z: &Tensor| {
+            let z = z - z.mean_dim([0i64].as_slice(), true, Kind::Double);
+            let cov = z.tr().matmul(&z) / (n - 1) as f64;
+            let variance = cov.diagonal(0, 0, 1);
+            let hinge = ((&variance + 1e-4).sqrt().neg() + 1.0).clamp_min(0.0).mean(Kind::Double);
+            (hinge, (cov.square().sum(Kind::Double) - variance.square().sum(Kind::Double)) / d as f64)
+        };
+        let ((va, ca), (vb, cb)) = (part(a), part(b));
+        (a - b).square().mean(Kind::Double) * 25.0 + (va + vb) * 12.5 + ca + cb
+    };
+    for (n, d) in [(8, 3), (4, 11)] {
+        let (za, zb) = views(n, d);
+        // Some units above the hinge, some below.
+        let scale = Tensor::linspace(0.3, 2.0, d, (Kind::Double, Device::Cpu));
+        let (za, zb) = (za.to_kind(Kind::Double) * &scale, zb.to_kind(Kind::Double) * &scale);
+        let loss = |a: &Tensor, b: &Tensor| Vicreg::default().forward(a, b).unwrap().total;
+        assert_close("loss", &loss(&za, &zb), &formula(&za, &zb), 1e-12);
+        check_gradient(&za, 1e-6, |x| loss(x, &zb));
+        check_gradient(&zb, 1e-6, |x| loss(&za, x));
+    }
+    let (za, zb) = views(8, 3);
+    assert!(Vicreg { covariance: -1.0, ..Default::default() }.forward(&za, &zb).is_err());
+    // Collapse costs the variance term alone, and its gradient is finite.
+    let constant = Tensor::ones([8, 3], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+    let out = Vicreg::default().forward(&constant, &constant).unwrap();
+    assert!((value(&out.variance) - 0.99).abs() < 1e-6 && value(&out.covariance) == 0.0);
+    out.total.backward();
+    assert_eq!(value(&constant.grad().isfinite().all().to_kind(Kind::Float)), 1.0);
 }
 
 #[test]
@@ -215,7 +253,8 @@ fn losses_under_autocast_compute_in_f32() {
         let twins = BarlowTwinsLoss::default().forward(&za, &zb)?.total;
         let c = cross_correlation(&za, &zb, EXACT)?;
         let share = partial_correlation(&za, &zb, 128)?;
-        Ok([twins, c, share, nt_xent(&za, &zb, 0.1)?, info_nce(&za, &zb, 0.1)?])
+        let vicreg = Vicreg::default().forward(&za, &zb)?.total;
+        Ok([twins, c, share, nt_xent(&za, &zb, 0.1)?, info_nce(&za, &zb, 0.1)?, vicreg])
     };
     let plain = losses().unwrap();
     let autocast = Precision::Bf16.run(Device::Cpu, || {

@@ -3,10 +3,12 @@
 mod knn;
 mod logistic;
 mod probe;
+mod spectrum;
 
 pub use knn::{Knn, Vote};
 pub use logistic::{LogisticRegression, LogisticRegressionConfig};
 pub use probe::{LinearProbe, RidgeProbe};
+pub use spectrum::{SpectrumAccumulator, effective_rank, singular_values};
 
 use crate::error::{check_labels, check_matrix};
 use crate::{Error, Result};
@@ -57,29 +59,9 @@ pub fn expected_calibration_error(probabilities: &Tensor, labels: &Tensor, bins:
     Ok(gap.abs().sum(Kind::Double).double_value(&[]) / n as f64)
 }
 
-/// Effective rank of features `[N, D]`: the exponential of the entropy of the normalised singular values (Roy and
-/// Vetterli, 2007; RankMe). Between 1 and `min(N, D)`; computed in f64 from the smaller Gram matrix.
-///
-/// # Errors
-/// Features that are no finite, non-zero matrix.
-pub fn effective_rank(features: &Tensor) -> Result<f64> {
-    let (n, d) = check_matrix("features", features)?;
-    let x = features.to_kind(Kind::Double);
-    let gram = if n < d { x.matmul(&x.tr()) } else { x.tr().matmul(&x) };
-    let singular = gram.f_linalg_eigvalsh("L")?.clamp_min(0.0).sqrt();
-    let p = &singular / singular.sum(Kind::Double);
-    let entropy = -(&p * p.clamp_min(1e-300).log()).sum(Kind::Double).double_value(&[]);
-    if entropy.is_finite() {
-        Ok(entropy.exp())
-    } else {
-        Err(Error::value("features", "finite, not all zero", "otherwise"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
 
     #[test]
     fn calibration_error_of_a_hand_computed_case() {
@@ -90,18 +72,5 @@ mod tests {
         assert!((e - (2.0 * 0.2 + 0.6) / 3.0).abs() < 1e-12, "{e}");
         assert!((accuracy(&p, &y).unwrap() - 2.0 / 3.0).abs() < 1e-12);
         assert!(expected_calibration_error(&p, &y.narrow(0, 0, 2), 2).is_err());
-    }
-
-    #[test]
-    fn effective_rank_counts_equal_directions() {
-        let eye = Tensor::eye(5, (Kind::Float, Device::Cpu));
-        assert!((effective_rank(&eye).unwrap() - 5.0).abs() < 1e-9);
-        let one = Tensor::ones([7, 5], (Kind::Float, Device::Cpu));
-        assert!((effective_rank(&one).unwrap() - 1.0).abs() < 1e-4);
-        // Singular values 3 and 1: entropy of (3/4, 1/4).
-        let two = Tensor::from_slice2(&[[3.0f32, 0.0], [0.0, 1.0], [0.0, 0.0]]);
-        let entropy = -(0.75f64 * 0.75f64.ln() + 0.25 * 0.25f64.ln());
-        assert!((effective_rank(&two).unwrap() - entropy.exp()).abs() < 1e-6);
-        assert!(effective_rank(&Tensor::zeros([2, 2], (Kind::Float, Device::Cpu))).is_err());
     }
 }

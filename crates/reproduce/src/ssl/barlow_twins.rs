@@ -75,7 +75,9 @@ impl Config {
             }
         }
         if self.learning_rates.len() > 1 && self.digits.bank == self.digits.train {
-            return Err(Error::value("digits.bank", "fewer than digits.train: the others validate", self.digits.bank).into());
+            return Err(
+                Error::value("digits.bank", "fewer than digits.train: the others validate", self.digits.bank).into()
+            );
         }
         let known: Vec<&str> = MAIN.into_iter().filter(|m| is_asymmetric(m)).collect();
         match self.asymmetric.iter().find(|a| !known.contains(&a.as_str())) {
