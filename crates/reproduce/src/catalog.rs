@@ -36,6 +36,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "ICML 2021",
     },
     Paper {
+        slug: "rankme",
+        area: "ssl",
+        title: "RankMe: Assessing the downstream performance of pretrained self-supervised representations by their rank",
+        authors: "Garrido, Balestriero, Najman, LeCun",
+        year: 2022,
+        arxiv: "2210.02885",
+        venue: "ICML 2023",
+    },
+    Paper {
         slug: "teacher-guidance",
         area: "distill",
         title: "Even your Teacher Needs Guidance: Ground-Truth Targets Dampen Regularization Imposed by Self-Distillation",

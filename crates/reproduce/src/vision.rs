@@ -9,7 +9,7 @@ use autodidact_datasets::image::ImageSet;
 use autodidact_datasets::load_images;
 use serde::{Deserialize, Serialize};
 use tch::nn::{ModuleT, Path};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// An encoder, from images to representations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +65,14 @@ pub struct Part {
 }
 
 impl Part {
+    /// A set on a device, average-pooled to `side` if its images are larger.
+    pub fn new(set: &ImageSet, side: i64, device: Device) -> Self {
+        let x = set.to_float();
+        let pool = x.size()[2] / side;
+        let x = if pool > 1 { x.avg_pool2d(pool, pool, 0, false, true, None) } else { x };
+        Self { x: x.to_device(device), y: set.labels.to_device(device) }
+    }
+
     /// Number of images.
     pub fn len(&self) -> i64 {
         self.x.size()[0]
@@ -98,11 +106,7 @@ impl Images {
         let (all, held) = load_images(dataset, plan.data_dir.as_deref(), plan.download)?;
         let split = seed::derive(0, &[slug, "split"]);
         let part = |set: &ImageSet, most: usize| -> Result<Part> {
-            let set = set.subset(most.min(set.len()), split)?;
-            let x = set.to_float();
-            let pool = x.size()[2] / side;
-            let x = if pool > 1 { x.avg_pool2d(pool, pool, 0, false, true, None) } else { x };
-            Ok(Part { x: x.to_device(plan.device), y: set.labels.to_device(plan.device) })
+            Ok(Part::new(&set.subset(most.min(set.len()), split)?, side, plan.device))
         };
         Ok(Self {
             train: part(&all, train)?,

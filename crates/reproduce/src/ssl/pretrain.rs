@@ -1,0 +1,107 @@
+//! Pre-training on two views of every image: an encoder with a projector, any loss of two batches of embeddings.
+
+use crate::vision::{Encoder, standardised};
+use anyhow::Result;
+use autodidact_core::nn::Mlp;
+use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
+use autodidact_core::schedule::{Schedule, Shape};
+use autodidact_core::train::{History, Progress, TrainConfig, Trainer};
+use autodidact_core::{Error, Result as CoreResult, error::check_range};
+use autodidact_datasets::augment::Pipeline;
+use autodidact_datasets::batch::Order;
+use autodidact_ssl::barlow_twins::projector;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use tch::nn::{ModuleT, VarStore};
+use tch::{Device, Tensor};
+
+/// Networks and optimiser.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Pretraining {
+    /// The encoder.
+    pub encoder: Encoder,
+    /// Hidden width of the projector.
+    pub hidden: i64,
+    /// Width of the embedding.
+    pub embedding: i64,
+    /// Batch size.
+    pub batch: usize,
+    /// Steps.
+    pub steps: usize,
+    /// Adam's learning rate; it follows a cosine to 0.
+    pub lr: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+}
+
+impl Pretraining {
+    /// Checks what `--set` may have changed, on `images` training images.
+    pub fn check(&self, name: &str, images: usize) -> Result<()> {
+        let key = |field: &str| format!("{name}.{field}");
+        check_range(&key("batch"), self.batch as f64, 2.0..=images as f64)?;
+        check_range(&key("steps"), self.steps as f64, 1.0..)?;
+        for (field, value) in [("hidden", self.hidden), ("embedding", self.embedding)] {
+            check_range(&key(field), value as f64, 1.0..)?;
+        }
+        check_range(&key("lr"), self.lr, f64::MIN_POSITIVE..)?;
+        Ok(check_range(&key("weight_decay"), self.weight_decay, 0.0..)?)
+    }
+}
+
+/// An encoder with its projector.
+pub(super) struct Networks {
+    vs: VarStore,
+    /// Images to representations.
+    pub encoder: Box<dyn ModuleT>,
+    projector: Mlp,
+}
+
+impl Networks {
+    /// Fresh weights for images `[N, channels, side, side]`.
+    pub fn new(spec: &Pretraining, channels: i64, side: i64, device: Device, init: u64) -> Result<Self> {
+        let vs = VarStore::new(device);
+        tch::manual_seed(init as i64);
+        let encoder = spec.encoder.build(vs.root() / "encoder", channels, side)?;
+        let projector = projector(vs.root() / "projector", &[spec.encoder.features(), spec.hidden, spec.embedding])?;
+        Ok(Self { vs, encoder, projector })
+    }
+
+    fn embed(&self, x: &Tensor) -> Tensor {
+        self.projector.forward_t(&self.encoder.forward_t(&standardised(x), true), true)
+    }
+
+    /// Embeddings `[N, K]` of representations, in evaluation mode.
+    pub fn project(&self, representations: &Tensor) -> Tensor {
+        tch::no_grad(|| self.projector.forward_t(representations, false))
+    }
+
+    /// Trains on images `x` in `[0, 1]`; both views are drawn from `augment`.
+    ///
+    /// # Errors
+    /// Those of the loss; a loss that is not finite.
+    pub fn pretrain(
+        &self,
+        spec: &Pretraining,
+        x: &Tensor,
+        augment: &Pipeline,
+        seed: u64,
+        checkpoint: (PathBuf, usize),
+        mut loss: impl FnMut(&Tensor, &Tensor) -> CoreResult<Tensor>,
+        mut observe: impl FnMut(&Self, &mut Progress<'_>) -> Result<()>,
+    ) -> Result<History> {
+        let order = Order::new(x.size()[0] as usize, spec.batch, seed)?;
+        let schedule = Schedule::new(spec.lr, spec.steps, Shape::cosine_to(0.0));
+        let config = TrainConfig { checkpoint: Some(checkpoint), ..TrainConfig::new(schedule, seed) };
+        let optimizer = Optimizer::new(Rule::Adam(Adam::default()), vec![Group::all(&self.vs, spec.weight_decay)])?;
+        let history = Trainer::new(config, &self.vs, optimizer)?.run(
+            |step| {
+                let index = Tensor::from_slice(&order.batch(step.index)).to_device(x.device());
+                let images = x.index_select(0, &index);
+                let view = |name| augment.apply(&images, &mut step.rng(name));
+                loss(&self.embed(&view("view a")?), &self.embed(&view("view b")?))
+            },
+            |mut p| observe(self, &mut p).map_err(|e| Error::Failed(format!("{e:#}"))),
+        )?;
+        Ok(history)
+    }
+}
