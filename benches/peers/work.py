@@ -120,6 +120,25 @@ def nt_xent(n, d):
     return loss_and_gradient(NTXentLoss(temperature=0.5), n, d)
 
 
+@peer("lightly")
+def vicreg(n, d):
+    from lightly.loss import VICRegLoss
+
+    return loss_and_gradient(VICRegLoss(), n, d)
+
+
+@peer("torch")
+def rankme(n, k):
+    z = scrambled((n, k), 0.0)
+
+    def work():
+        singular = torch.linalg.svdvals(z)
+        p = singular / singular.sum() + 1e-7
+        return torch.exp(-(p * p.log()).sum()).item()
+
+    return work
+
+
 @peer("scipy")
 def annealing_fit(s1, s2, losses, analytic):
     from scipy.optimize import minimize

@@ -16,15 +16,15 @@ pub fn entries() -> [Entry; 2] {
 
 /// Scores of queries by weighted nearest neighbours; the bank is normalised beforehand on both sides.
 fn weighted_knn() -> Entry {
-    let arguments = json!({"queries": 2000, "bank": 10_000, "d": 512, "k": 200, "classes": 10});
+    let arguments = json!({"queries": 10_000, "bank": 20_000, "d": 512, "k": 200, "classes": 10});
     let ours = || {
-        let bank = scrambled(&[10_000, 512], 0.0, Kind::Float);
-        let labels = Tensor::arange(10_000, (Kind::Int64, Device::Cpu)).remainder(10);
-        let queries = scrambled(&[2000, 512], 0.5, Kind::Float);
+        let bank = scrambled(&[20_000, 512], 0.0, Kind::Float);
+        let labels = Tensor::arange(20_000, (Kind::Int64, Device::Cpu)).remainder(10);
+        let queries = scrambled(&[10_000, 512], 0.5, Kind::Float);
         let knn = Knn::new(&bank, &labels, 10)?;
         Ok(Box::new(move || Ok(knn.scores(&queries, 200, Vote::Temperature(0.07))?.double_value(&[0, 0]))) as _)
     };
-    Entry::new("metrics/weighted-knn", "2,000 queries against 10,000, D = 512, k = 200", ours)
+    Entry::new("metrics/weighted-knn", "10,000 queries against 20,000, D = 512, k = 200", ours)
         .beside_python("matmul, topk, scatter_add", "weighted_knn", arguments)
         .agreeing(1e-4)
 }
