@@ -36,6 +36,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "ICML 2021",
     },
     Paper {
+        slug: "isogclr",
+        area: "ssl",
+        title: "Not All Semantics are Created Equal: Contrastive Self-supervised Learning with Automatic Temperature Individualization",
+        authors: "Qiu, Hu, Yuan, Zhou, Zhang, Yang",
+        year: 2023,
+        arxiv: "2305.11965",
+        venue: "ICML 2023",
+    },
+    Paper {
         slug: "rankme",
         area: "ssl",
         title: "RankMe: Assessing the downstream performance of pretrained self-supervised representations by their rank",

@@ -1,7 +1,7 @@
 //! What the experiments on images share: small encoders, images as tensors, and the judges of a frozen representation.
 
 use crate::experiment::Plan;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use autodidact_core::metrics::{Knn, RidgeProbe, Vote, accuracy};
 use autodidact_core::nn::{ConvNet, ConvNetConfig, Depth, Head, ResNet, ResNetConfig, Stem};
 use autodidact_core::seed;
@@ -76,6 +76,18 @@ impl Part {
     /// Number of images.
     pub fn len(&self) -> i64 {
         self.x.size()[0]
+    }
+
+    /// Indices of the first `count` images of each class.
+    ///
+    /// # Errors
+    /// A class with fewer images.
+    pub fn of_each_class(&self, classes: i64, count: usize) -> Result<Tensor> {
+        let labels: Vec<i64> = Vec::try_from(self.y.to_device(Device::Cpu))?;
+        let of = |class: i64| (0..).zip(&labels).filter(move |(_, l)| **l == class).map(|(i, _)| i).take(count);
+        let chosen: Vec<i64> = (0..classes).flat_map(of).collect();
+        ensure!(chosen.len() == count * classes as usize, "fewer than {count} images of some class");
+        Ok(Tensor::from_slice(&chosen).to_device(self.y.device()))
     }
 
     /// The `len` images from `from` on; the tensors are shared.

@@ -117,6 +117,32 @@ impl ImageSet {
         Ok((self.select(&order[..n])?, self.select(&order[n..])?))
     }
 
+    /// A random subset with `counts[c]` images of each class `c`, and the rest; a long-tailed set, say.
+    ///
+    /// # Errors
+    /// Another number of counts than classes, or a count above what a class has.
+    pub fn with_class_counts(&self, counts: &[usize], seed: u64) -> Result<(Self, Self)> {
+        if counts.len() != self.classes.len() {
+            return Err(Error::value("class counts", format!("{} of them", self.classes.len()), counts.len()));
+        }
+        let order = self.balanced_order(seed)?;
+        let labels: Vec<i64> = Vec::try_from(&self.labels)?;
+        let mut left = counts.to_vec();
+        let (chosen, rest): (Vec<i64>, Vec<i64>) = order.into_iter().partition(|&i| {
+            let left = &mut left[labels[i as usize] as usize];
+            let take = *left > 0;
+            *left -= usize::from(take);
+            take
+        });
+        match left.iter().position(|l| *l > 0) {
+            None => Ok((self.select(&chosen)?, self.select(&rest)?)),
+            Some(c) => {
+                let most = counts[c] - left[c];
+                Err(Error::value(format!("images of class {c}"), format!("at most {most}"), counts[c]))
+            }
+        }
+    }
+
     /// Pixels as `Float [N, C, H, W]` in `[0, 1]`.
     pub fn to_float(&self) -> Tensor {
         self.images.to_kind(Kind::Float) / 255.0
@@ -163,6 +189,16 @@ mod tests {
         let three = set.subset(3, 7).unwrap();
         assert_eq!(three.images, six.images.narrow(0, 0, 3));
         assert_ne!(set.balanced_order(7).unwrap(), set.balanced_order(8).unwrap());
+    }
+
+    #[test]
+    fn class_counts_are_met_and_the_rest_is_the_rest() {
+        let (some, rest) = toy().with_class_counts(&[4, 1, 0], 3).unwrap();
+        let counts = |set: &ImageSet| Vec::<i64>::try_from(set.labels.bincount::<&Tensor>(None, 3)).unwrap();
+        assert_eq!((counts(&some), counts(&rest)), (vec![4, 1, 0], vec![2, 2, 1]));
+        let e = toy().with_class_counts(&[4, 5, 0], 3).unwrap_err().to_string();
+        assert_eq!(e, "images of class 1: expected at most 3, got 5");
+        assert!(toy().with_class_counts(&[1, 1], 3).is_err());
     }
 
     #[test]

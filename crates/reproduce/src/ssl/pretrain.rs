@@ -12,7 +12,7 @@ use autodidact_datasets::batch::Order;
 use autodidact_ssl::barlow_twins::projector;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use tch::nn::{ModuleT, VarStore};
+use tch::nn::{ModuleT, Path, VarStore};
 use tch::{Device, Tensor};
 
 /// Networks and optimiser.
@@ -75,7 +75,13 @@ impl Networks {
         tch::no_grad(|| self.projector.forward_t(representations, false))
     }
 
-    /// Trains on images `x` in `[0, 1]`; both views are drawn from `augment`.
+    /// Where a loss may keep variables of its own, which then are in the checkpoints.
+    pub fn variables(&self) -> Path<'_> {
+        self.vs.root() / "loss"
+    }
+
+    /// Trains on images `x` in `[0, 1]`; both views are drawn from `augment`. The loss gets their embeddings and the images'
+    /// indices.
     ///
     /// # Errors
     /// Those of the loss; a loss that is not finite.
@@ -86,7 +92,7 @@ impl Networks {
         augment: &Pipeline,
         seed: u64,
         checkpoint: (PathBuf, usize),
-        mut loss: impl FnMut(&Tensor, &Tensor) -> CoreResult<Tensor>,
+        mut loss: impl FnMut(&Tensor, &Tensor, &Tensor) -> CoreResult<Tensor>,
         mut observe: impl FnMut(&Self, &mut Progress<'_>) -> Result<()>,
     ) -> Result<History> {
         let order = Order::new(x.size()[0] as usize, spec.batch, seed)?;
@@ -98,7 +104,7 @@ impl Networks {
                 let index = Tensor::from_slice(&order.batch(step.index)).to_device(x.device());
                 let images = x.index_select(0, &index);
                 let view = |name| augment.apply(&images, &mut step.rng(name));
-                loss(&self.embed(&view("view a")?), &self.embed(&view("view b")?))
+                loss(&self.embed(&view("view a")?), &self.embed(&view("view b")?), &index)
             },
             |mut p| observe(self, &mut p).map_err(|e| Error::Failed(format!("{e:#}"))),
         )?;

@@ -22,7 +22,6 @@ use autodidact_ssl::rankme::{EPS, alpha_req, classical_rank, rankme, rankme_from
 use autodidact_ssl::vicreg::Vicreg;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tch::Tensor;
 
 /// The experiment.
 pub struct RankMe;
@@ -307,7 +306,7 @@ impl Experiment for RankMe {
             &augment,
             context.seed("train"),
             checkpoint,
-            |za, zb| match method {
+            |za, zb, _| match method {
                 Method::Vicreg { nu, lambda, .. } => {
                     Ok(Vicreg { covariance: nu, invariance: lambda, ..Default::default() }.forward(za, zb)?.total)
                 }
@@ -367,7 +366,7 @@ fn measure(
     context.metric(steps, ALPHA, alpha_req(&train, 10..100)?);
     let queries = (&test, &images.test.y);
     context.metric(steps, PROBE, ridge((&train, &images.train.y), queries, images.classes)?);
-    let few = few_labels(&images.train.y, images.classes, config.shots)?;
+    let few = images.train.of_each_class(images.classes, config.shots)?;
     let (x, y) = (train.index_select(0, &few), images.train.y.index_select(0, &few));
     context.metric(steps, FEW, ridge((&x, &y), queries, images.classes)?);
     let other = other_domain(context.plan, images.channels, setting)?;
@@ -377,15 +376,6 @@ fn measure(
         context.array("singular values", singular);
     }
     Ok(())
-}
-
-/// Indices of the first `shots` images of each class.
-fn few_labels(labels: &Tensor, classes: i64, shots: usize) -> Result<Tensor> {
-    let all: Vec<i64> = Vec::try_from(labels.to_device(tch::Device::Cpu))?;
-    let of = |class: i64| all.iter().enumerate().filter(move |(_, l)| **l == class).map(|(i, _)| i as i64).take(shots);
-    let chosen: Vec<i64> = (0..classes).flat_map(of).collect();
-    ensure!(chosen.len() == shots * classes as usize, "fewer than {shots} images of some class; lower shots");
-    Ok(Tensor::from_slice(&chosen).to_device(labels.device()))
 }
 
 /// Images of another kind in the shape that the encoder takes.
