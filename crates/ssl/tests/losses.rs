@@ -105,6 +105,15 @@ fn reference_loss(config: &BarlowTwinsLoss, za: &Tensor, zb: &Tensor) -> Tensor 
 }
 
 #[test]
+fn sums_of_millions_of_entries_keep_their_precision() {
+    let (za, zb) = views(1024, 2048);
+    let config = BarlowTwinsLoss::default();
+    let exact = loss(config, &za.to_kind(Kind::Double), &zb.to_kind(Kind::Double));
+    let got = loss(config, &za, &zb);
+    assert!((got / exact - 1.0).abs() < 1e-5, "{got} {exact}");
+}
+
+#[test]
 fn vicreg_equals_its_formula_in_narrow_and_wide_embeddings() {
     let formula = |a: &Tensor, b: &Tensor| {
         let (n, d) = a.size2().unwrap();
