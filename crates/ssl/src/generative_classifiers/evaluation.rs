@@ -21,6 +21,56 @@ pub enum Scaler {
     Standard,
 }
 
+/// The affine map that a [`Scaler`] makes of some samples.
+#[derive(Debug)]
+pub struct Scaling {
+    /// Offset and width, `[1, D]` each.
+    map: Option<(Tensor, Tensor)>,
+}
+
+impl Scaler {
+    /// The map for samples `x [N, D]`.
+    ///
+    /// # Errors
+    /// Not a matrix of floats, or without rows.
+    pub fn fit(self, x: &Tensor) -> Result<Scaling> {
+        if check_matrix("features", x)?.0 == 0 {
+            return Err(Error::shape("features", "[N, D] with a row", x));
+        }
+        let x = x.to_kind(Kind::Double);
+        let rows = [0i64].as_slice();
+        let (offset, width) = match self {
+            Scaler::None => return Ok(Scaling { map: None }),
+            Scaler::MinMax => {
+                let low = x.amin(rows, true);
+                let width = x.amax(rows, true) - &low;
+                (low, width)
+            }
+            Scaler::Standard => {
+                let (variance, mean) = x.var_mean_dim(rows, false, true);
+                (mean, variance.sqrt())
+            }
+        };
+        let constant = width.eq(0.0);
+        Ok(Scaling { map: Some((offset, width.masked_fill(&constant, 1.0))) })
+    }
+}
+
+impl Scaling {
+    /// Scaled features `[N, D]`, f64.
+    ///
+    /// # Errors
+    /// Features of another width.
+    pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        let (_, d) = check_matrix("features", x)?;
+        match &self.map {
+            None => Ok(x.to_kind(Kind::Double)),
+            Some((offset, width)) if offset.size()[1] == d => Ok((x.to_kind(Kind::Double) - offset) / width),
+            Some((offset, _)) => Err(Error::shape("features", format!("[N, {}]", offset.size()[1]), x)),
+        }
+    }
+}
+
 /// What is fitted.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -92,8 +142,7 @@ enum Model {
 /// A fitted [`LinearEvaluation`].
 #[derive(Debug)]
 pub struct FittedEvaluation {
-    /// `(offset, width)` of the scaling, `[1, D]` each.
-    scaling: Option<(Tensor, Tensor)>,
+    scaling: Scaling,
     model: Model,
 }
 
@@ -104,24 +153,8 @@ impl LinearEvaluation {
     /// Wrong shapes, labels outside the classes, features that are not finite; for naive Bayes a class without samples.
     pub fn fit(&self, train: Labelled<'_>) -> Result<FittedEvaluation> {
         train.check("training features")?;
-        let x = train.x.to_kind(Kind::Double);
-        let scaling = match self.scaler {
-            Scaler::None => None,
-            Scaler::MinMax => {
-                let (low, high) = (x.amin([0i64].as_slice(), true), x.amax([0i64].as_slice(), true));
-                let width = high - &low;
-                Some((low, width))
-            }
-            Scaler::Standard => {
-                let (var, mean) = x.var_mean_dim([0i64].as_slice(), false, true);
-                Some((mean, var.sqrt()))
-            }
-        };
-        let scaling = scaling.map(|(offset, width)| {
-            let constant = width.eq(0.0);
-            (offset, width.masked_fill(&constant, 1.0))
-        });
-        let x = scaled(x, &scaling);
+        let scaling = self.scaler.fit(train.x)?;
+        let x = scaling.apply(train.x)?;
         let model = match self.classifier {
             Classifier::NaiveBayes(config) => {
                 let fitted = GaussianNaiveBayes::fit(&x, train.y, train.classes, &config)?;
@@ -137,26 +170,13 @@ impl LinearEvaluation {
     }
 }
 
-fn scaled(x: Tensor, scaling: &Option<(Tensor, Tensor)>) -> Tensor {
-    match scaling {
-        Some((offset, width)) => (x - offset) / width,
-        None => x,
-    }
-}
-
 impl FittedEvaluation {
     /// Classes `[N]` of `x [N, D]`.
     ///
     /// # Errors
     /// Features of another width.
     pub fn predict(&self, x: &Tensor) -> Result<Tensor> {
-        let (_, d) = check_matrix("features", x)?;
-        if let Some((offset, _)) = &self.scaling
-            && offset.size()[1] != d
-        {
-            return Err(Error::shape("features", format!("[N, {}]", offset.size()[1]), x));
-        }
-        let x = scaled(x.to_kind(Kind::Double), &self.scaling);
+        let x = self.scaling.apply(x)?;
         match &self.model {
             Model::NaiveBayes(m) => m.predict(&x),
             Model::LogisticRegression(m) => Ok(m.logits(&x)?.argmax(1, false)),

@@ -34,7 +34,7 @@ mod naive_bayes;
 pub mod theory;
 
 pub use evaluation::{
-    Classifier, FittedEvaluation, Labelled, LinearEvaluation, Scaler, learning_curve, random_subset,
+    Classifier, FittedEvaluation, Labelled, LinearEvaluation, Scaler, Scaling, learning_curve, random_subset,
     samples_to_converge,
 };
 pub use naive_bayes::{GaussianNaiveBayes, NaiveBayesConfig, VarianceMode};

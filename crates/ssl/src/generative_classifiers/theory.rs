@@ -89,8 +89,9 @@ impl AssumptionStats {
     }
 }
 
-/// The log-likelihood ratios of naive Bayes with shared variances, fitted on the samples (scaled to `[0, 1]` as it would
-/// see them), over the samples of each class, per feature.
+/// The log-likelihood ratios of naive Bayes with shared variances, fitted on the samples, over the samples of each class.
+/// Affine maps of features leave them unchanged, but for the floor; the variances are in the units that come. (The
+/// published diagnostics divide by the number of classes where the analysis has the number `n` of features, as here.)
 ///
 /// # Errors
 /// Wrong shapes, one class, a class without samples.
