@@ -36,6 +36,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "ICML 2021",
     },
     Paper {
+        slug: "generative-classifiers",
+        area: "ssl",
+        title: "Revisiting Discriminative vs. Generative Classifiers: Theory and Implications",
+        authors: "Zheng, Wu, Bao, Cao, Li, Zhu",
+        year: 2023,
+        arxiv: "2302.02334",
+        venue: "ICML 2023",
+    },
+    Paper {
         slug: "isogclr",
         area: "ssl",
         title: "Not All Semantics are Created Equal: Contrastive Self-supervised Learning with Automatic Temperature Individualization",

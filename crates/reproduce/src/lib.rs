@@ -24,5 +24,12 @@ use experiment::Experiment;
 
 /// All experiments, in the order of the catalogue.
 pub fn experiments() -> Vec<&'static dyn Experiment> {
-    vec![&ssl::BarlowTwins, &ssl::Isogclr, &ssl::RankMe, &distill::TeacherGuidance, &scaling::LrAnnealingLaw]
+    vec![
+        &ssl::BarlowTwins,
+        &ssl::GenerativeClassifiers,
+        &ssl::Isogclr,
+        &ssl::RankMe,
+        &distill::TeacherGuidance,
+        &scaling::LrAnnealingLaw,
+    ]
 }

@@ -18,6 +18,7 @@
 
 pub mod barlow_twins;
 pub mod contrastive;
+pub mod generative_classifiers;
 pub mod isogclr;
 pub mod rankme;
 pub mod siamese;

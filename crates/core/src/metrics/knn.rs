@@ -1,6 +1,6 @@
 //! k-nearest-neighbour classification of representations.
 
-use crate::error::{check_labels, check_matrix, check_range};
+use crate::error::{check_class_indices, check_matrix, check_range};
 use crate::{Error, Result};
 use tch::{Kind, Tensor};
 
@@ -28,10 +28,7 @@ impl Knn {
     /// Wrong shapes, or labels outside the classes.
     pub fn new(bank: &Tensor, labels: &Tensor, classes: i64) -> Result<Self> {
         let (m, _) = check_matrix("bank", bank)?;
-        check_labels("labels", labels, m)?;
-        if m == 0 || i64::try_from(labels.max())? >= classes || i64::try_from(labels.min())? < 0 {
-            return Err(Error::value("labels", format!("one or more in 0..{classes}"), format!("{m} others")));
-        }
+        check_class_indices("labels", labels, m, classes)?;
         Ok(Self { bank: normalised(bank), labels: labels.shallow_clone(), classes })
     }
 

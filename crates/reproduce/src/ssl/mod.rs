@@ -1,10 +1,12 @@
 //! Experiments of `autodidact-ssl`.
 
 mod barlow_twins;
+mod generative_classifiers;
 mod isogclr;
 mod pretrain;
 mod rankme;
 
 pub use barlow_twins::BarlowTwins;
+pub use generative_classifiers::GenerativeClassifiers;
 pub use isogclr::Isogclr;
 pub use rankme::RankMe;
