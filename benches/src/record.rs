@@ -64,8 +64,10 @@ impl Record {
                 beside(|b| b.who.clone()),
                 beside(|b| duration(b.median())),
                 e.ratio.map_or("–".into(), |r| format!("{:.3} ({:.3} to {:.3})", r.value, r.low, r.high)),
-                e.target
-                    .map_or("–".into(), |t| format!("{t}: {}", e.ratio.map_or("not measured", |r| verdict(r, t)))),
+                e.target.map_or("–".into(), |t| {
+                    let judged = e.ratio.map_or("not measured", |r| verdict(r, t));
+                    format!("{}: {judged}", (t * 1e3).round() / 1e3)
+                }),
                 e.memory_mb.map_or("–".into(), |mb| format!("{mb:.0} MB")),
             ]);
         }
