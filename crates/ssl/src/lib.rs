@@ -21,6 +21,7 @@ pub mod contrastive;
 pub mod generative_classifiers;
 pub mod isogclr;
 pub mod rankme;
+pub mod scattering;
 pub mod siamese;
 pub mod vicreg;
 
