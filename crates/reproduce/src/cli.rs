@@ -420,6 +420,18 @@ mod tests {
     }
 
     #[test]
+    fn the_recorded_command_is_what_a_shell_takes() {
+        let line = ["reproduce", "barlow-twins", "--threads", "1", "--first-seed", "3", "--set", "widths=[16, 32]"];
+        let args = Cli::parse_from(line).run;
+        let experiment = find("paper", "barlow-twins", experiments().into_iter().map(|e| (e.slug(), e))).unwrap();
+        let plan = plan(experiment, &args).unwrap();
+        assert_eq!(plan.seeds, [3, 4, 5]);
+        let command = command(experiment.slug(), &plan, &args);
+        assert!(command.ends_with("--seeds 3 --first-seed 3 --threads 1 --set 'widths=[16, 32]'"), "{command}");
+        assert_eq!(shlex::split(&command).unwrap().last().unwrap(), "widths=[16, 32]");
+    }
+
+    #[test]
     fn shards_are_counted_from_zero() {
         assert_eq!(parse_shard("1/4"), Ok((1, 4)));
         assert!(parse_shard("4/4").is_err() && parse_shard("x").is_err());

@@ -29,6 +29,7 @@ use tch::{Device, Kind, Tensor};
 /// Complex numbers that are worked on at a time; more images are cut into chunks.
 const CHUNK: i64 = 1 << 23;
 /// Kymatio's value in the Gaussians' norm.
+#[allow(clippy::approx_constant, reason = "its values depend on it in the fifth digit")]
 const ALMOST_PI: f64 = 3.1415;
 /// Copies of the grid on each side that a periodised filter sums.
 const COPIES: i64 = 2;
