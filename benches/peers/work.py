@@ -139,6 +139,20 @@ def rankme(n, k):
     return work
 
 
+@peer("kymatio")
+def scattering(n, size, j, l):
+    import scipy.special
+
+    # Kymatio imports a name that newer SciPy has dropped and that two-dimensional scattering does not use.
+    if not hasattr(scipy.special, "sph_harm"):
+        scipy.special.sph_harm = None
+    from kymatio.torch import Scattering2D
+
+    transform = Scattering2D(j, (size, size), L=l)
+    x = scrambled((n, 3, size, size), 0.0)
+    return lambda: transform(x).square().sum(dtype=torch.float64).item()
+
+
 @peer("scipy")
 def annealing_fit(s1, s2, losses, analytic):
     from scipy.optimize import minimize

@@ -6,9 +6,10 @@ use autodidact_benches::Entry;
 use autodidact_ssl::barlow_twins::BarlowTwinsLoss;
 use autodidact_ssl::contrastive::nt_xent;
 use autodidact_ssl::rankme::{EPS, rankme};
+use autodidact_ssl::scattering::Scattering2d;
 use autodidact_ssl::vicreg::Vicreg;
 use serde_json::json;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// A loss of two batches of embeddings.
 type Loss = fn(&Tensor, &Tensor) -> autodidact_core::Result<Tensor>;
@@ -36,6 +37,7 @@ pub fn entries() -> Vec<Entry> {
     });
     all.extend(growth);
     all.push(rank());
+    all.push(scattering());
     all
 }
 
@@ -56,6 +58,19 @@ fn rank() -> Entry {
         .beside_python("svdvals", "rankme", json!({"n": 25_600, "k": 2048}))
         .agreeing(1e-3)
         .at_most(1.0 / 3.0)
+}
+
+/// The scattering transform of a batch of CIFAR-size images.
+fn scattering() -> Entry {
+    let ours = || {
+        let transform = Scattering2d::new(2, 8, (32, 32), 2, Device::Cpu)?;
+        let x = scrambled(&[64, 3, 32, 32], 0.0, Kind::Float);
+        Ok(Box::new(move || Ok(transform.forward(&x)?.square().sum(Kind::Double).double_value(&[]))) as _)
+    };
+    Entry::new("ssl/scattering", "64 images of 3x32x32, J = 2, L = 8", ours)
+        .beside_python("Scattering2D", "scattering", json!({"n": 64, "size": 32, "j": 2, "l": 8}))
+        .agreeing(1e-4)
+        .at_most(1.0)
 }
 
 /// Two correlated batches, `[n, d]` each.

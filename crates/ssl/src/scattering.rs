@@ -26,8 +26,8 @@ use autodidact_core::{Error, Result};
 use std::f64::consts::PI;
 use tch::{Device, Kind, Tensor};
 
-/// Complex numbers that are worked on at a time; more images are cut into chunks.
-const CHUNK: i64 = 1 << 23;
+/// Complex numbers that are worked on at a time, so that they stay in cache; more images are cut into chunks.
+const CHUNK: i64 = 1 << 19;
 /// Kymatio's value in the Gaussians' norm.
 #[allow(clippy::approx_constant, reason = "its values depend on it in the fifth digit")]
 const ALMOST_PI: f64 = 3.1415;
@@ -41,7 +41,8 @@ pub struct Scattering2d {
     angles: i64,
     size: (i64, i64),
     second_order: bool,
-    /// Spectra of the wavelets of scale `j` at the resolution after sampling by `2^r`: `wavelets[j][r] [L, M/2^r, N/2^r]`.
+    /// Spectra of the wavelets of scale `j` at the resolution after sampling by `2^r`: `wavelets[j][r] [L, M/2^r, N/2^r]`,
+    /// divided by `4^(j - r)` for the sampling that follows.
     wavelets: Vec<Vec<Tensor>>,
     /// Averages, samples and crops rows and columns at the resolution after sampling by `2^r`: `[out, M/2^r]`, `[out, N/2^r]`.
     averages: Vec<(Tensor, Tensor)>,
@@ -81,7 +82,9 @@ impl Scattering2d {
         let wavelets = (0..scales).map(|j| {
             let spectra: Vec<Tensor> = (0..angles).map(|l| spectrum(&morlet(m, n, j, l, angles))).collect();
             let spectra = Tensor::stack(&spectra, 0);
-            (0..levels.min(j + 1)).map(|r| place(&fold(&spectra, r), device)).collect()
+            // What is filtered at resolution r is sampled by 2^(j - r).
+            let mean = |r: usize| 0.25f64.powi((j - r) as i32);
+            (0..levels.min(j + 1)).map(|r| place(&(fold(&spectra, r) * mean(r)), device)).collect()
         });
         let low_pass = |length: i64, r: usize| place(&average(length, scales, r), device);
         let averages = (0..scales).map(|r| (low_pass(m, r), low_pass(n, r)));
@@ -118,7 +121,8 @@ impl Scattering2d {
             [b, c, h, w] if (h, w) == self.size && b > 0 && c > 0 => (b, c),
             _ => return Err(Error::shape("images", format!("[B, C, {}, {}]", self.size.0, self.size.1), x)),
         };
-        let each = self.wavelets[0][0].numel() as i64 * c;
+        let paths = if self.second_order { self.angles } else { 1 };
+        let each = self.wavelets[0][0].numel() as i64 * paths * c;
         Precision::F32.run(x.device(), || {
             let x = x.to_kind(Kind::Float);
             let parts: Vec<Tensor> =
@@ -160,18 +164,17 @@ fn transformed(x: &Tensor) -> Tensor {
     x.fft_fft2(None::<&[i64]>, [-2i64, -1].as_slice(), "backward")
 }
 
-/// `|x * psi|` sampled by `2^r`: sampling is averaging the aliased blocks of the spectrum.
+/// `|x * psi|` sampled by `2^r`: sampling is averaging the aliased blocks of the spectrum (the filter has the factor of the
+/// average). Sums of slices, since ATen reduces complex numbers slowly.
 fn filtered(spectrum: &Tensor, filter: &Tensor, r: usize) -> Tensor {
-    let product = spectrum * filter;
-    let sampled = if r == 0 {
-        product
-    } else {
-        let (mut shape, k) = (product.size(), 1i64 << r);
-        let (n, m) = (shape.pop().unwrap_or(1), shape.pop().unwrap_or(1));
-        shape.extend([k, m / k, k, n / k]);
-        product.view(&shape[..]).mean_dim([-4i64, -2].as_slice(), false, product.kind())
-    };
-    sampled.fft_ifft2(None::<&[i64]>, [-2i64, -1].as_slice(), "backward").abs()
+    let mut product = spectrum * filter;
+    for _ in 0..r {
+        for axis in [-2i64, -1] {
+            let half = product.size()[(product.dim() as i64 + axis) as usize] / 2;
+            product = product.narrow(axis, 0, half) + product.narrow(axis, half, half);
+        }
+    }
+    product.fft_ifft2(None::<&[i64]>, [-2i64, -1].as_slice(), "backward").abs()
 }
 
 fn place(t: &Tensor, device: Device) -> Tensor {
