@@ -47,7 +47,7 @@ pub struct Isogclr {
     pub tau_min: f64,
     /// Highest temperature.
     pub tau_max: f64,
-    /// Bound on the temperature's gradient; infinite for none.
+    /// Bound on the temperature's gradient (the mean over the two views); infinite for none.
     pub clip: f64,
     /// Whether the normaliser averages `exp(h/tau)` (the paper and its code for two modalities) or `exp(sim/tau)` (its code for
     /// images, LibAUC). The same at `gamma = 1`.
@@ -128,6 +128,7 @@ impl TemperatureState {
 
     /// Takes over what the batch's anchors found; `log_s` and `gradient` `[B]`.
     fn update(&mut self, index: &Tensor, tau: &Tensor, log_s: &Tensor, gradient: &Tensor, config: &Isogclr) {
+        let gradient = gradient.clamp(-config.clip, config.clip);
         let momentum = self.momentum.index_select(0, index) * (1.0 - config.beta) + gradient * config.beta;
         let tau = (tau - &momentum * config.eta).clamp(config.tau_min, config.tau_max);
         for (state, new) in [(&mut self.log_s, log_s), (&mut self.momentum, &momentum), (&mut self.tau, &tau)] {
@@ -186,7 +187,7 @@ fn anchors(
     // exp(-inf) is 0, but -inf itself may not enter the sums.
     let weights = (&scaled - average.unsqueeze(1)).exp();
     let scaled = scaled.masked_fill(masked, 0.0);
-    let gradient = (&average + c.rho - sum(&weights * &scaled) / n).clamp(-c.clip, c.clip);
+    let gradient = &average + c.rho - sum(&weights * &scaled) / n;
     let p = (&scaled - (&log_g + n.ln()).unsqueeze(1)).exp().masked_fill(masked, 0.0);
     let kl = sum(p * &scaled) - &log_g;
     Anchors { surrogate: sum(weights * h) / n - outside, log_s: average, gradient, kl }

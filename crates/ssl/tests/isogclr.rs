@@ -132,6 +132,23 @@ fn temperatures_move_by_rho_less_the_divergence() {
 }
 
 #[test]
+fn the_mean_gradient_of_the_views_is_clipped() {
+    tch::manual_seed(8);
+    let [a, b] = [(); 2].map(|()| Tensor::randn([6, 4], (Kind::Float, Device::Cpu)));
+    let index = Tensor::arange(6, (Kind::Int64, Device::Cpu));
+    let momentum = |clip: f64| {
+        let config = Isogclr { clip, beta: 1.0, rho: 0.0, ..Default::default() };
+        let (_vs, mut state) = state(6, &config);
+        config.forward(&a, &b, &index, &mut state).unwrap();
+        numbers(&state.momentum)
+    };
+    // With rho = 0 the gradient is minus the divergence, the mean over both views.
+    let free = momentum(f64::INFINITY);
+    assert!(free.iter().any(|g| *g < -1.0) && free.iter().any(|g| *g > -1.0), "{free:?}");
+    near(&momentum(1.0), &free.iter().map(|g| g.max(-1.0)).collect::<Vec<_>>(), 1e-6);
+}
+
+#[test]
 fn long_runs_on_fixed_features_end_at_the_optimal_temperatures() {
     tch::manual_seed(6);
     let [a, b] = [(); 2].map(|()| Tensor::randn([16, 4], (Kind::Float, Device::Cpu)));
