@@ -340,9 +340,21 @@ impl Experiment for RankMe {
             "digits" => "grey 8x8 shapes",
             _ => "digits, enlarged and in three equal channels",
         };
+        let rates = if self.sweeps_rates(plan) {
+            " In a few hundred steps a small learning rate leaves a network near its random start, whose embeddings have a high rank: that sweep speaks against RankMe at this scale, not at the paper's hundred epochs."
+        } else {
+            ""
+        };
         format!(
-            "Small convolutional encoders and a few hundred steps of Adam instead of ResNet-50 on ImageNet; images are pooled to 16x16 (colour). The linear probe is ridge regression in closed form. Out of domain: {outside}. DINO is left out. The oracle's accuracy is the best on the same test images, which favours it over every rule."
+            "Small convolutional encoders and a few hundred steps of Adam instead of ResNet-50 on ImageNet; images are pooled to 16x16 (colour). The linear probe is ridge regression in closed form. Out of domain: {outside}. DINO is left out. The oracle's accuracy is the best on the same test images, which favours it over every rule.{rates}"
         )
+    }
+}
+
+impl RankMe {
+    fn sweeps_rates(&self, plan: &Plan) -> bool {
+        let config = plan.config::<Config>();
+        plan.scale == Scale::Small && config.is_ok_and(|c| !c.of(&plan.dataset).lr.is_empty())
     }
 }
 
