@@ -18,6 +18,7 @@
 
 pub mod barlow_twins;
 pub mod contrastive;
+pub mod mixed_barlow_twins;
 pub mod rankme;
 pub mod siamese;
 pub mod vicreg;
