@@ -24,5 +24,5 @@ use experiment::Experiment;
 
 /// All experiments, in the order of the catalogue.
 pub fn experiments() -> Vec<&'static dyn Experiment> {
-    vec![&ssl::BarlowTwins, &distill::TeacherGuidance, &scaling::LrAnnealingLaw]
+    vec![&ssl::BarlowTwins, &ssl::MixedBarlowTwins, &distill::TeacherGuidance, &scaling::LrAnnealingLaw]
 }
