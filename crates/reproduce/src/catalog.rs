@@ -63,6 +63,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "ICML 2023",
     },
     Paper {
+        slug: "mixed-barlow-twins",
+        area: "ssl",
+        title: "Guarding Barlow Twins Against Overfitting with Mixed Samples",
+        authors: "Bandara, De Melo, Patel",
+        year: 2023,
+        arxiv: "2312.02151",
+        venue: "arXiv",
+    },
+    Paper {
         slug: "teacher-guidance",
         area: "distill",
         title: "Even your Teacher Needs Guidance: Ground-Truth Targets Dampen Regularization Imposed by Self-Distillation",

@@ -3,8 +3,9 @@
 use crate::experiment::Plan;
 use anyhow::{Result, ensure};
 use autodidact_core::metrics::{Knn, RidgeProbe, Vote, accuracy};
-use autodidact_core::nn::{ConvNet, ConvNetConfig, Depth, Head, ResNet, ResNetConfig, Stem};
+use autodidact_core::nn::{ConvNet, ConvNetConfig, Depth, Head, Mlp, MlpConfig, ResNet, ResNetConfig, Stem};
 use autodidact_core::seed;
+use autodidact_datasets::augment::{Pipeline, barlow_twins_small_color, barlow_twins_small_digits};
 use autodidact_datasets::image::ImageSet;
 use autodidact_datasets::load_images;
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,38 @@ impl Encoder {
             }
         })
     }
+}
+
+/// An encoder with a projector behind it, whose embeddings a loss sees.
+#[derive(Debug)]
+pub struct Embedder {
+    /// The encoder.
+    pub encoder: Box<dyn ModuleT>,
+    projector: Mlp,
+}
+
+impl Embedder {
+    /// Fresh weights under `encoder` and `projector`, for images `[N, channels, side, side]`; one hidden layer of width
+    /// `hidden` (batch norm, ReLU) before the embedding.
+    ///
+    /// # Errors
+    /// As [`Encoder::build`]; widths that are not positive.
+    pub fn new(p: &Path, encoder: Encoder, channels: i64, side: i64, hidden: i64, embedding: i64) -> Result<Self> {
+        let widths = [encoder.features(), hidden, embedding];
+        let encoder = encoder.build(p / "encoder", channels, side)?;
+        let projector = Mlp::new(p / "projector", &MlpConfig::projector(&widths))?;
+        Ok(Self { encoder, projector })
+    }
+
+    /// Embeddings `[N, embedding]` of images in `[0, 1]`.
+    pub fn embed(&self, x: &Tensor, train: bool) -> Tensor {
+        self.projector.forward_t(&self.encoder.forward_t(&standardised(x), train), train)
+    }
+}
+
+/// What makes two views of small images: geometry and noise for digits; crops, flips and colours for others.
+pub fn augmentation(dataset: &str, side: i64) -> Pipeline {
+    if dataset == "digits" { barlow_twins_small_digits() } else { barlow_twins_small_color(side as usize) }
 }
 
 /// Labelled images: `x` floats in `[0, 1]`, `[N, C, side, side]`; `y` class indices, `[N]`.

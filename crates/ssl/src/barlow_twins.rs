@@ -106,7 +106,7 @@ pub struct BarlowTwinsOutput {
 }
 
 /// One view's embeddings `[N, D]`, normalised; gradients flow through the statistics.
-fn normalised(z: &Tensor, how: Standardise) -> Tensor {
+pub(crate) fn normalised(z: &Tensor, how: Standardise) -> Tensor {
     match how {
         Standardise::None => z - z.mean_dim([0i64].as_slice(), true, z.kind()),
         Standardise::Batch { unbiased, eps } => {
@@ -226,7 +226,7 @@ impl BarlowTwinsLoss {
         }
     }
 
-    fn combine(&self, on_diag: Tensor, off_diag: Tensor) -> BarlowTwinsOutput {
+    pub(crate) fn combine(&self, on_diag: Tensor, off_diag: Tensor) -> BarlowTwinsOutput {
         let total = match self.form {
             Form::InvarianceOnly => on_diag.shallow_clone(),
             Form::RedundancyOnly => off_diag.shallow_clone(),

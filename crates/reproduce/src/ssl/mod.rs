@@ -3,10 +3,12 @@
 mod barlow_twins;
 mod generative_classifiers;
 mod isogclr;
+mod mixed_barlow_twins;
 mod pretrain;
 mod rankme;
 
 pub use barlow_twins::BarlowTwins;
 pub use generative_classifiers::GenerativeClassifiers;
 pub use isogclr::Isogclr;
+pub use mixed_barlow_twins::MixedBarlowTwins;
 pub use rankme::RankMe;

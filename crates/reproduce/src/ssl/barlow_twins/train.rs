@@ -3,7 +3,7 @@
 use super::KNN;
 use crate::experiment::Plan;
 use crate::runner::Context;
-use crate::vision::{Encoder, Images, Part, corner, features, knn, ridge, standardised};
+use crate::vision::{Embedder, Encoder, Images, Part, augmentation, corner, features, knn, ridge, standardised};
 use anyhow::{Result, bail};
 use autodidact_core::metrics::{accuracy, effective_rank};
 use autodidact_core::nn::Mlp;
@@ -11,9 +11,9 @@ use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
 use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::train::{History, TrainConfig, Trainer};
 use autodidact_core::{Error, error::check_range, seed};
-use autodidact_datasets::augment::{Pipeline, barlow_twins_small_color, barlow_twins_small_digits};
+use autodidact_datasets::augment::Pipeline;
 use autodidact_datasets::batch::Order;
-use autodidact_ssl::barlow_twins::{BarlowTwinsLoss, Form, Standardise, cross_correlation, predictor, projector};
+use autodidact_ssl::barlow_twins::{BarlowTwinsLoss, Form, Standardise, cross_correlation, predictor};
 use autodidact_ssl::contrastive::nt_xent;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -181,11 +181,7 @@ impl Data {
         let Images { train, test, classes, channels } =
             Images::load(plan, dataset, "barlow-twins", setting.train, setting.test, setting.side)?;
         let bank = train.len().min(setting.bank as i64);
-        let augment = if dataset == "digits" {
-            barlow_twins_small_digits()
-        } else {
-            barlow_twins_small_color(setting.side as usize)
-        };
+        let augment = augmentation(dataset, setting.side);
         let (bank, validation) = (train.slice(0, bank), train.slice(bank, train.len() - bank));
         Ok(Self { train, bank, validation, test, classes, channels, augment })
     }
@@ -193,8 +189,7 @@ impl Data {
 
 struct Networks {
     vs: VarStore,
-    encoder: Box<dyn ModuleT>,
-    projector: Mlp,
+    twin: Embedder,
     predictor: Mlp,
     classifier: Linear,
 }
@@ -203,16 +198,12 @@ impl Networks {
     fn new(setting: &Setting, data: &Data, init: u64) -> Result<Self> {
         let vs = VarStore::new(data.train.x.device());
         tch::manual_seed(init as i64);
-        let encoder = setting.encoder.build(vs.root() / "encoder", data.channels, setting.side)?;
-        let f = setting.encoder.features();
-        let projector = projector(vs.root() / "projector", &[f, setting.hidden, setting.embedding])?;
-        let predictor = predictor(vs.root() / "predictor", setting.embedding, setting.hidden)?;
-        let classifier = autodidact_core::nn::layers::linear(vs.root() / "classifier", f, data.classes, true);
-        Ok(Self { vs, encoder, projector, predictor, classifier })
-    }
-
-    fn embed(&self, x: &Tensor, train: bool) -> Tensor {
-        self.projector.forward_t(&self.encoder.forward_t(&standardised(x), train), train)
+        let Setting { encoder, side, hidden, embedding, .. } = *setting;
+        let twin = Embedder::new(&vs.root(), encoder, data.channels, side, hidden, embedding)?;
+        let predictor = predictor(vs.root() / "predictor", embedding, hidden)?;
+        let classifier =
+            autodidact_core::nn::layers::linear(vs.root() / "classifier", encoder.features(), data.classes, true);
+        Ok(Self { vs, twin, predictor, classifier })
     }
 }
 
@@ -247,14 +238,14 @@ fn train(
             match *method {
                 Method::Random => unreachable!("it is not trained"),
                 Method::Supervised => {
-                    let logits = networks.classifier.forward(&networks.encoder.forward_t(&standardised(&a), true));
+                    let logits = networks.classifier.forward(&networks.twin.encoder.forward_t(&standardised(&a), true));
                     Ok(logits.cross_entropy_for_logits(&data.train.y.index_select(0, &index)))
                 }
                 Method::NtXent => {
-                    nt_xent(&networks.embed(&a, true), &networks.embed(&view("view b")?, true), setting.tau)
+                    nt_xent(&networks.twin.embed(&a, true), &networks.twin.embed(&view("view b")?, true), setting.tau)
                 }
                 Method::Twins { form, predictor, stop_gradient } => {
-                    let (mut za, mut zb) = (networks.embed(&a, true), networks.embed(&view("view b")?, true));
+                    let (mut za, mut zb) = (networks.twin.embed(&a, true), networks.twin.embed(&view("view b")?, true));
                     if predictor {
                         za = networks.predictor.forward_t(&za, true);
                     }
@@ -305,7 +296,8 @@ pub(super) fn tuned_lr(
             let (networks, _) = train(method, &setting, data, seeds.into(), None, |done, total, loss| {
                 context.progress(i * total + done, candidates.len() * total, loss);
             })?;
-            let [bank, queries] = [&data.bank, &data.validation].map(|p| (features(&*networks.encoder, &p.x), &p.y));
+            let [bank, queries] =
+                [&data.bank, &data.validation].map(|p| (features(&*networks.twin.encoder, &p.x), &p.y));
             let accuracy = knn((&bank.0, bank.1), (&queries.0, queries.1), data.classes, setting.k)?;
             if accuracy > best.0 {
                 best = (accuracy, lr);
@@ -324,7 +316,7 @@ pub(super) fn cell(method: &Method, setting: &Setting, data: &Data, context: &mu
         tch::no_grad(|| {
             let (a, b) = (data.augment.apply(x, &mut rng)?, data.augment.apply(x, &mut rng)?);
             let standardise = Standardise::Batch { unbiased: false, eps: 1e-5 };
-            Ok(cross_correlation(&networks.embed(&a, false), &networks.embed(&b, false), standardise)?)
+            Ok(cross_correlation(&networks.twin.embed(&a, false), &networks.twin.embed(&b, false), standardise)?)
         })
     };
     if context.plan.seeds.first() == Some(&context.cell_seed()) {
@@ -336,7 +328,7 @@ pub(super) fn cell(method: &Method, setting: &Setting, data: &Data, context: &mu
         train(method, setting, data, seeds, checkpoint, |done, total, loss| context.progress(done, total, loss))?;
     context.log(&history);
     let steps = setting.steps;
-    let [bank, test] = [&data.bank, &data.test].map(|p| features(&*networks.encoder, &p.x));
+    let [bank, test] = [&data.bank, &data.test].map(|p| features(&*networks.twin.encoder, &p.x));
     let (labelled, queries) = ((&bank, &data.bank.y), (&test, &data.test.y));
     context.metric(steps, KNN, knn(labelled, queries, data.classes, setting.k)?);
     context.metric(steps, "ridge probe accuracy", ridge(labelled, queries, data.classes)?);
