@@ -3,10 +3,12 @@
 mod barlow_twins;
 mod generative_classifiers;
 mod isogclr;
+mod label_augmentation;
 mod pretrain;
 mod rankme;
 
 pub use barlow_twins::BarlowTwins;
 pub use generative_classifiers::GenerativeClassifiers;
 pub use isogclr::Isogclr;
+pub use label_augmentation::LabelAugmentation;
 pub use rankme::RankMe;
