@@ -223,10 +223,10 @@ impl Experiment for LabelAugmentation {
         let color = if plan.dataset == "digits" {
             "Part (b), on colour images, is not run on digits."
         } else {
-            "Part (b) is a ResNet-8 on class-balanced images pooled to 16x16, drawn anew for every seed, for far fewer steps than the paper's 80,000 (plain steps with 32 images, 128 with their rotations), so that networks are far from converged."
+            "Part (b) is a ResNet-8 on class-balanced images pooled to 16x16, drawn anew for every seed, for far fewer steps than the paper's 80,000 (32 images per step, 128 with their rotations), so that networks are far from converged."
         };
         format!(
-            "Part (a) is a small convolutional network on UCI digits. {color} No arm is tuned: as in the paper all share one learning rate, schedule (divided by 10 at one half and three quarters) and weight decay; the last step's network is judged instead of the best on validation images. baseline-4x takes four batches per step, the work of four rotations. Batches follow shuffled epochs. One-channel or symmetric classes (6 and 9) are part of digits. The paper's table values are quoted from memory."
+            "Part (a) is a small convolutional network on UCI digits. {color} No arm is tuned: as in the paper all share one learning rate, schedule (divided by 10 at one half and three quarters) and weight decay; the last step's network is judged instead of the best on validation images. baseline-4x takes four batches per step, the work of four rotations. Batches follow shuffled epochs. Among digits are classes that a rotation turns into each other (6 and 9). The paper's table values are quoted from memory."
         )
     }
 }

@@ -23,7 +23,7 @@ use autodidact_ssl::label_augmentation::{
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use tch::nn::{BatchNorm, ModuleT, Path, VarStore};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// Data sizes, network and optimiser of one part.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -261,7 +261,7 @@ pub(super) fn cell(arm: &Arm, config: &Config, context: &mut Context<'_>) -> Res
     let (steps, watch) = (setting.steps, (setting.steps / 10).max(1));
     let (checkpoint, every) = context.checkpoint_every(500);
     let watched = data.test.slice(0, data.test.len().min(WATCHED));
-    let mut probabilities = Tensor::zeros([], (Kind::Float, Device::Cpu)).to_device(context.plan.device);
+    let mut probabilities = vec![];
     for member in 0..members {
         // The first member is the baseline of the same seed.
         let of = |seed: u64| if member == 0 { seed } else { seed::derive(seed, &["member", &member.to_string()]) };
@@ -285,7 +285,7 @@ pub(super) fn cell(arm: &Arm, config: &Config, context: &mut Context<'_>) -> Res
         })?;
         let single = network.single(&data.test.x)?;
         if arm.ensemble {
-            probabilities += single.softmax(-1, Kind::Float) / members as f64;
+            probabilities.push(single.softmax(-1, Kind::Float));
             // The run is finished; the folder would keep it.
             std::fs::remove_file(checkpoint.with_extension(format!("{member}"))).ok();
             continue;
@@ -299,7 +299,15 @@ pub(super) fn cell(arm: &Arm, config: &Config, context: &mut Context<'_>) -> Res
         }
     }
     if arm.ensemble {
-        context.metric(steps, AGGREGATE, 100.0 * accuracy(&probabilities, &data.test.y)?);
+        context.metric(
+            steps,
+            AGGREGATE,
+            100.0
+                * accuracy(
+                    &Tensor::stack(&probabilities, 0).mean_dim([0i64].as_slice(), false, Kind::Float),
+                    &data.test.y,
+                )?,
+        );
     }
     Ok(())
 }
