@@ -1,8 +1,8 @@
 //! Networks: published sizes, shapes, initialisation and bad input.
 
 use autodidact_core::nn::{
-    ConvNet, ConvNetConfig, Depth, Gpt, GptConfig, Head, Mlp, MlpConfig, ResNet, ResNetConfig, Stem, layers,
-    parameter_count,
+    CifarResNet, ConvNet, ConvNetConfig, Depth, Gpt, GptConfig, Head, Mlp, MlpConfig, ResNet, ResNetConfig, Stem,
+    layers, parameter_count,
 };
 use tch::nn::{Module, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
@@ -36,6 +36,32 @@ fn a_residual_block_starts_as_the_identity() {
     let zero: Vec<bool> = gains.map(|(_, t)| t.abs().max().double_value(&[]) == 0.0).collect();
     assert_eq!(zero, [true; 8], "the last batch norm of each of the eight blocks");
     assert_eq!(tch::no_grad(|| net.forward_t(&Tensor::rand([1, 3, 32, 32], FLOAT), true)).size(), [1, 64]);
+}
+
+#[test]
+fn thin_residual_networks_skip_by_subsampling_and_zeros() {
+    for (depth, want) in [(8, 74_640), (20, 269_072), (32, 463_504)] {
+        let vs = VarStore::new(Device::Cpu);
+        CifarResNet::new(vs.root(), depth, 3).unwrap();
+        assert_eq!(parameter_count(&vs), want, "{depth}");
+    }
+    // Without their convolutions the blocks leave every fourth pixel of the stem, and zeros.
+    let vs = VarStore::new(Device::Cpu);
+    let net = CifarResNet::new(vs.root(), 8, 3).unwrap();
+    let variables = vs.variables();
+    for (name, t) in &variables {
+        if name.contains("stage") && name.ends_with("conv.weight") {
+            tch::no_grad(|| t.shallow_clone().zero_());
+        }
+    }
+    let x = Tensor::randn([2, 3, 16, 16], FLOAT);
+    let got = tch::no_grad(|| net.forward_t(&x, false));
+    let stem = x.conv2d::<&Tensor>(&variables["stem.conv.weight"], None, 1, 1, 1, 1) / 1.00001f64.sqrt();
+    let pixels = stem.relu().slice(2, None, None, 4).slice(3, None, None, 4);
+    let want = pixels.mean_dim([2i64, 3].as_slice(), false, Kind::Float);
+    assert!((got.narrow(1, 0, 16) - want).abs().max().double_value(&[]) < 1e-5);
+    assert_eq!(got.narrow(1, 16, 48).abs().max().double_value(&[]), 0.0);
+    assert!(CifarResNet::new(vs.root() / "odd", 18, 3).unwrap_err().to_string().starts_with("depth: expected 6 n + 2"));
 }
 
 #[test]

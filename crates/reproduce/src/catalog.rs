@@ -54,6 +54,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "ICML 2023",
     },
     Paper {
+        slug: "label-augmentation",
+        area: "ssl",
+        title: "Self-supervised Label Augmentation via Input Transformations",
+        authors: "Lee, Hwang, Shin",
+        year: 2019,
+        arxiv: "1910.05872",
+        venue: "ICML 2020",
+    },
+    Paper {
         slug: "rankme",
         area: "ssl",
         title: "RankMe: Assessing the downstream performance of pretrained self-supervised representations by their rank",

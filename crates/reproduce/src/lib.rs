@@ -28,6 +28,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &ssl::BarlowTwins,
         &ssl::GenerativeClassifiers,
         &ssl::Isogclr,
+        &ssl::LabelAugmentation,
         &ssl::MixedBarlowTwins,
         &ssl::RankMe,
         &distill::TeacherGuidance,

@@ -20,6 +20,7 @@ pub mod barlow_twins;
 pub mod contrastive;
 pub mod generative_classifiers;
 pub mod isogclr;
+pub mod label_augmentation;
 pub mod mixed_barlow_twins;
 pub mod rankme;
 pub mod scattering;

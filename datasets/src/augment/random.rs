@@ -60,6 +60,11 @@ pub struct RandomAffine {
 pub enum Transform {
     /// See [`RandomResizedCrop`].
     RandomResizedCrop(RandomResizedCrop),
+    /// A window of the image's own size out of the image with a black border: a shift by whole pixels.
+    PaddedCrop {
+        /// Width of the border, the largest shift in pixels.
+        padding: usize,
+    },
     /// Mirror left to right.
     HorizontalFlip {
         /// Probability.
@@ -182,6 +187,12 @@ impl Transform {
                 check_interval("ratio", crop.ratio, positive)?;
                 let rects = (0..n).map(|_| crop.rect(h, w, rng)).collect();
                 Op::ResizedCrop { rects, size: crop.size, filter: crop.filter }
+            }
+            Self::PaddedCrop { padding } => {
+                let most = *padding as i64;
+                let mut shift = || rng.random_range(-most..=most) as f32;
+                let affine = |shift| Some(Affine { angle: 0.0, scale: 1.0, shift });
+                Op::Affine((0..n).map(|_| affine((shift(), shift()))).collect())
             }
             Self::HorizontalFlip { p } => Op::Flip(maybe(n, *p, rng, |_| ())?.iter().map(Option::is_some).collect()),
             Self::ColorJitter(jitter) => return jitter.draw(n, rng, ops),

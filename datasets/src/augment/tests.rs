@@ -171,6 +171,21 @@ fn crops_have_the_areas_and_ratios_asked_for() {
 }
 
 #[test]
+fn padded_crops_shift_by_whole_pixels() {
+    let x = Tensor::rand([64, 3, 6, 6], (Kind::Float, Device::Cpu));
+    let y = Pipeline(vec![Transform::PaddedCrop { padding: 1 }]).apply(&x, &mut rng(0, &["crop"])).unwrap();
+    let padded = x.constant_pad_nd([1, 1, 1, 1]);
+    let mut seen = [0; 9];
+    for i in 0..64 {
+        let window = |k: i64| padded.get(i).narrow(1, k / 3, 6).narrow(2, k % 3, 6);
+        let near = (0..9).filter(|&k| (window(k) - y.get(i)).abs().max().double_value(&[]) < 1e-6);
+        let [k] = near.collect::<Vec<_>>()[..] else { panic!("image {i} is no window of the padded one") };
+        seen[k as usize] += 1;
+    }
+    assert!(seen.iter().all(|n| *n > 0), "{seen:?}");
+}
+
+#[test]
 fn settings_outside_their_range_are_named() {
     let x = Tensor::zeros([2, 3, 8, 8], (Kind::Float, Device::Cpu));
     let message = |op: Op| run(&x, &[op]).unwrap_err().to_string();

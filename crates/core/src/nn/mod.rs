@@ -4,6 +4,7 @@
 //! of which is what PyTorch does; [`layers`] gives the same layers with PyTorch's values.
 
 mod attention;
+mod cifar_resnet;
 mod convnet;
 mod gpt;
 pub mod layers;
@@ -12,6 +13,7 @@ mod resnet;
 mod vit;
 
 pub use attention::{Attention, AttentionConfig, KvCache};
+pub use cifar_resnet::CifarResNet;
 pub use convnet::{ConvNet, ConvNetConfig, Head};
 pub use gpt::{Gpt, GptConfig, Position};
 pub use mlp::{Mlp, MlpConfig};

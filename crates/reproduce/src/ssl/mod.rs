@@ -3,6 +3,7 @@
 mod barlow_twins;
 mod generative_classifiers;
 mod isogclr;
+mod label_augmentation;
 mod mixed_barlow_twins;
 mod pretrain;
 mod rankme;
@@ -10,5 +11,6 @@ mod rankme;
 pub use barlow_twins::BarlowTwins;
 pub use generative_classifiers::GenerativeClassifiers;
 pub use isogclr::Isogclr;
+pub use label_augmentation::LabelAugmentation;
 pub use mixed_barlow_twins::MixedBarlowTwins;
 pub use rankme::RankMe;
