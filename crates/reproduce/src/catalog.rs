@@ -63,15 +63,6 @@ pub const PAPERS: &[Paper] = &[
         venue: "ICML 2020",
     },
     Paper {
-        slug: "rankme",
-        area: "ssl",
-        title: "RankMe: Assessing the downstream performance of pretrained self-supervised representations by their rank",
-        authors: "Garrido, Balestriero, Najman, LeCun",
-        year: 2022,
-        arxiv: "2210.02885",
-        venue: "ICML 2023",
-    },
-    Paper {
         slug: "mixed-barlow-twins",
         area: "ssl",
         title: "Guarding Barlow Twins Against Overfitting with Mixed Samples",
@@ -79,6 +70,15 @@ pub const PAPERS: &[Paper] = &[
         year: 2023,
         arxiv: "2312.02151",
         venue: "arXiv",
+    },
+    Paper {
+        slug: "rankme",
+        area: "ssl",
+        title: "RankMe: Assessing the downstream performance of pretrained self-supervised representations by their rank",
+        authors: "Garrido, Balestriero, Najman, LeCun",
+        year: 2022,
+        arxiv: "2210.02885",
+        venue: "ICML 2023",
     },
     Paper {
         slug: "teacher-guidance",
