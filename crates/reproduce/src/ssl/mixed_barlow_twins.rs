@@ -12,7 +12,7 @@ use crate::results::Results;
 use crate::runner::Context;
 use crate::verdict::{self, Finding, Verdict};
 use anyhow::Result;
-use autodidact_core::stats;
+use autodidact_core::stats::{self, Estimate};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -243,6 +243,7 @@ impl Experiment for MixedBarlowTwins {
             Verdict::NotJudged => Verdict::NotJudged,
             other => Verdict::all(&[other, Verdict::of(last > 0.0)]),
         };
+        let gap = |arm: &str| Ok::<_, anyhow::Error>(results.mean(arm, HELD_LOSS)? - results.mean(arm, OWN_LOSS)?);
         let mut beside_them = vec![];
         for arm in results.arms().into_iter().filter(|a| *a != TWINS && *a != MIXED && !a.contains("lambda")) {
             beside_them.push(format!("{arm} {:.1}", results.mean(arm, KNN)?));
@@ -251,11 +252,13 @@ impl Experiment for MixedBarlowTwins {
             "C2",
             higher,
             format!(
-                "Mean difference in points from epoch 30 on; at the last epoch {last:+.2} (Mixed {:.1}, Barlow Twins {:.1}; ridge probe {:.1} and {:.1}). Other arms at the last epoch: {}.",
+                "Mean difference in points from epoch 30 on; at the last epoch {last:+.2} (Mixed {:.1}, Barlow Twins {:.1}; ridge probe {:.1} and {:.1}). Loss on held-out minus on pre-training images at the last epoch: Mixed {:.1}, Barlow Twins {:.1}. k-NN accuracy of other arms at the last epoch: {}.",
                 results.mean(MIXED, KNN)?,
                 results.mean(TWINS, KNN)?,
                 results.mean(MIXED, PROBE)?,
                 results.mean(TWINS, PROBE)?,
+                gap(MIXED)?,
+                gap(TWINS)?,
                 beside_them.join(", "),
             ),
         )
@@ -268,12 +271,11 @@ impl Experiment for MixedBarlowTwins {
         let means = sweep.iter().map(|(_, arm)| results.mean(arm, KNN)).collect::<Result<Vec<_>>>()?;
         let as_good = means.iter().filter(|m| **m >= baseline).count();
         let listed: Vec<String> = sweep.iter().zip(&means).map(|((l, _), m)| format!("{l}: {m:.1}")).collect();
-        let mut c4 = verdict::within(&[3.0 - as_good as f64], 0.0);
-        (c4.estimate.value, c4.estimate.low, c4.estimate.high) = (as_good as f64, as_good as f64, as_good as f64);
-        c4.estimate.n = seeds.len();
-        if seeds.len() < verdict::MIN_SEEDS {
-            c4.verdict = Verdict::NotJudged;
-        }
+        let enough = seeds.len() >= verdict::MIN_SEEDS;
+        let c4 = verdict::Judgement {
+            estimate: Estimate { n: seeds.len(), ..Estimate::exact(as_good as f64) },
+            verdict: if enough { Verdict::of(as_good >= 3) } else { Verdict::NotJudged },
+        };
         let c4 = Finding::new(
             "C4",
             c4,
