@@ -113,6 +113,25 @@ def barlow_twins(n, d):
     return loss_and_gradient(BarlowTwinsLoss(lambda_param=5e-3), n, d)
 
 
+@peer("torch")
+def mixed_barlow_twins(n, d):
+    batch_norm = torch.nn.BatchNorm1d(d, affine=False)
+    partner = torch.arange(n).roll(-1)
+
+    def loss(za, zb, alpha=0.3, weight=4 / 128):
+        a, b, m = batch_norm(za), batch_norm(zb), batch_norm((za + zb) / 2)
+        c = a.T @ b / n
+        on = (c.diagonal() - 1).square().sum()
+        off = c.square().sum() - c.diagonal().square().sum()
+        reg = 0
+        for z in (a, b):
+            target = alpha * (a.T @ z) / n + (1 - alpha) * (b[partner].T @ z) / n
+            reg = reg + (m.T @ z / n - target).square().sum()
+        return on + off / 128 + weight * reg
+
+    return loss_and_gradient(loss, n, d)
+
+
 @peer("lightly")
 def nt_xent(n, d):
     from lightly.loss import NTXentLoss

@@ -5,6 +5,7 @@ use anyhow::Result;
 use autodidact_benches::Entry;
 use autodidact_ssl::barlow_twins::BarlowTwinsLoss;
 use autodidact_ssl::contrastive::nt_xent;
+use autodidact_ssl::mixed_barlow_twins::{Mix, MixedBarlowTwins};
 use autodidact_ssl::rankme::{EPS, rankme};
 use autodidact_ssl::scattering::Scattering2d;
 use autodidact_ssl::vicreg::Vicreg;
@@ -15,12 +16,19 @@ use tch::{Device, Kind, Tensor};
 type Loss = fn(&Tensor, &Tensor) -> autodidact_core::Result<Tensor>;
 
 const BARLOW_TWINS: Loss = |za, zb| Ok(BarlowTwinsLoss { lambda: 5e-3, ..Default::default() }.forward(za, zb)?.total);
+/// With the mean of the views as embeddings of the mixtures: each sample's partner is the next one.
+const MIXED: Loss = |za, zb| {
+    let n = za.size()[0];
+    let mix = Mix::new(0.3, &(0..n).map(|i| (i + 1) % n).collect::<Vec<_>>())?;
+    Ok(MixedBarlowTwins::default().forward(za, zb, &((za + zb) / 2.0), &mix)?.total)
+};
 const NT_XENT: Loss = |za, zb| nt_xent(za, zb, 0.5);
 const VICREG: Loss = |za, zb| Ok(Vicreg::default().forward(za, zb)?.total);
 
 pub fn entries() -> Vec<Entry> {
     let losses = [
         ("barlow-twins", "BarlowTwinsLoss", "barlow_twins", BARLOW_TWINS),
+        ("mixed-barlow-twins", "the formula in PyTorch", "mixed_barlow_twins", MIXED),
         ("nt-xent", "NTXentLoss", "nt_xent", NT_XENT),
         ("vicreg", "VICRegLoss", "vicreg", VICREG),
     ];
