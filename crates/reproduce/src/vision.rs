@@ -4,7 +4,7 @@ use crate::experiment::Plan;
 use anyhow::{Result, ensure};
 use autodidact_core::metrics::{Knn, RidgeProbe, Vote, accuracy};
 use autodidact_core::nn::{ConvNet, ConvNetConfig, Depth, Head, Mlp, MlpConfig, ResNet, ResNetConfig, Stem};
-use autodidact_core::seed;
+use autodidact_core::{Error, seed};
 use autodidact_datasets::augment::{Pipeline, barlow_twins_small_color, barlow_twins_small_digits};
 use autodidact_datasets::image::ImageSet;
 use autodidact_datasets::load_images;
@@ -80,6 +80,11 @@ impl Embedder {
     /// Embeddings `[N, embedding]` of images in `[0, 1]`.
     pub fn embed(&self, x: &Tensor, train: bool) -> Tensor {
         self.projector.forward_t(&self.encoder.forward_t(&standardised(x), train), train)
+    }
+
+    /// Embeddings of representations, in evaluation mode.
+    pub fn project(&self, representations: &Tensor) -> Tensor {
+        tch::no_grad(|| self.projector.forward_t(representations, false))
     }
 }
 
@@ -160,6 +165,17 @@ impl Images {
             channels: all.image_size()[0],
         })
     }
+}
+
+/// Checks the side to which images of side `image` are average-pooled.
+///
+/// # Errors
+/// A side that does not divide it, or is below 4.
+pub fn check_side(key: &str, side: i64, image: i64) -> Result<()> {
+    if (4..=image).contains(&side) && image % side == 0 {
+        return Ok(());
+    }
+    Err(Error::value(key, format!("a divisor of {image}, at least 4"), side).into())
 }
 
 /// What encoders see of images in `[0, 1]`.

@@ -12,7 +12,7 @@ use crate::plot::{Plot, Series};
 use crate::results::Results;
 use crate::runner::Context;
 use crate::verdict::{self, Finding};
-use crate::vision::Encoder;
+use crate::vision::{Encoder, check_side};
 use anyhow::Result;
 use autodidact_core::error::check_range;
 use autodidact_core::{Error, stats};
@@ -128,9 +128,7 @@ impl Features {
         at_least("draws", self.draws, 1)?;
         at_least("steps", self.steps, 1)?;
         check_range(&key("batch"), self.batch as f64, 2.0..=self.encoder_images as f64)?;
-        if !(4..=image).contains(&self.side) || image % self.side != 0 {
-            return Err(Error::value(key("side"), format!("a divisor of {image}, at least 4"), self.side).into());
-        }
+        check_side(&key("side"), self.side, image)?;
         for (field, value) in [("hidden", self.hidden), ("embedding", self.embedding)] {
             check_range(&key(field), value as f64, 1.0..)?;
         }

@@ -12,12 +12,11 @@ use crate::results::Results;
 use crate::runner::Context;
 use crate::ssl::pretrain::{Networks, Pretraining};
 use crate::verdict::Finding;
-use crate::vision::{Encoder, Part, features, knn, ridge};
+use crate::vision::{Encoder, Part, augmentation, check_side, features, knn, ridge};
 use anyhow::{Result, bail, ensure};
 use autodidact_core::error::check_range;
 use autodidact_core::metrics::RidgeProbe;
 use autodidact_core::seed;
-use autodidact_datasets::augment::{barlow_twins_small_color, barlow_twins_small_digits};
 use autodidact_datasets::image::{ImageSet, digits};
 use autodidact_datasets::load_images;
 use autodidact_ssl::contrastive::nt_xent;
@@ -78,12 +77,7 @@ impl Config {
     fn check(&self) -> Result<()> {
         for (name, setting, image) in [("digits", &self.digits, 8), ("color", &self.color, 32)] {
             let key = |field: &str| format!("{name}.{field}");
-            ensure!(
-                (4..=image).contains(&setting.side) && image % setting.side == 0,
-                "{}: expected a divisor of {image}, at least 4, got {}",
-                key("side"),
-                setting.side
-            );
+            check_side(&key("side"), setting.side, image)?;
             check_range(&key("ratio"), setting.ratio, f64::MIN_POSITIVE..=1.0)?;
             check_range(&key("most"), setting.most as f64, 1.0..)?;
             check_range(&key("test"), setting.test as f64, 10.0..)?;
@@ -205,30 +199,21 @@ impl Experiment for Isogclr {
     }
 
     fn config(&self, scale: Scale) -> Value {
-        let pretraining = Pretraining {
-            encoder: Encoder::Flat,
-            hidden: 128,
-            embedding: 64,
-            batch: 128,
-            steps: 600,
-            lr: 1e-3,
-            weight_decay: 1e-6,
-        };
         let mut config = Config {
-            digits: Setting { most: 120, ratio: 0.05, test: 500, side: 8, pretraining: pretraining.clone(), k: 20 },
+            digits: Setting {
+                most: 120,
+                ratio: 0.05,
+                test: 500,
+                side: 8,
+                pretraining: Pretraining::digits(600),
+                k: 20,
+            },
             color: Setting {
                 most: 1000,
                 ratio: 0.01,
                 test: 2000,
                 side: 16,
-                pretraining: Pretraining {
-                    encoder: Encoder::Pooled,
-                    hidden: 256,
-                    embedding: 256,
-                    batch: 96,
-                    steps: 400,
-                    ..pretraining
-                },
+                pretraining: Pretraining::color(96, 400),
                 k: 20,
             },
             tau: 0.2,
@@ -281,11 +266,7 @@ impl Experiment for Isogclr {
         let setting = config.of(&context.plan.dataset);
         let (method, tau, balanced) = parse(&cell.arm)?;
         let data = Data::load(context.plan, setting, balanced, cell.seed)?;
-        let augment = if context.plan.dataset == "digits" {
-            barlow_twins_small_digits()
-        } else {
-            barlow_twins_small_color(setting.side as usize)
-        };
+        let augment = augmentation(&context.plan.dataset, setting.side);
         let spec = &setting.pretraining;
         let channels = data.train.x.size()[1];
         let networks = Networks::new(spec, channels, setting.side, context.plan.device, context.seed("init"))?;
@@ -401,7 +382,8 @@ impl Data {
     ) -> Result<()> {
         let steps = setting.pretraining.steps;
         let classes = self.counts.len() as i64;
-        let [train, pool, test] = [&self.train, &self.pool, &self.test].map(|p| features(&*networks.encoder, &p.x));
+        let [train, pool, test] =
+            [&self.train, &self.pool, &self.test].map(|p| features(&*networks.twin.encoder, &p.x));
         let (bank, queries) = ((&train, &self.train.y), (&test, &self.test.y));
         context.metric(steps, PROBE, ridge(bank, queries, classes)?);
         context.metric(steps, KNN, knn(bank, queries, classes, setting.k)?);

@@ -1,18 +1,16 @@
 //! Pre-training on two views of every image: an encoder with a projector, any loss of two batches of embeddings.
 
-use crate::vision::{Encoder, standardised};
+use crate::vision::{Embedder, Encoder};
 use anyhow::Result;
-use autodidact_core::nn::Mlp;
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
 use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::train::{History, Progress, TrainConfig, Trainer};
 use autodidact_core::{Error, Result as CoreResult, error::check_range};
 use autodidact_datasets::augment::Pipeline;
 use autodidact_datasets::batch::Order;
-use autodidact_ssl::barlow_twins::projector;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use tch::nn::{ModuleT, Path, VarStore};
+use tch::nn::{Path, VarStore};
 use tch::{Device, Tensor};
 
 /// Networks and optimiser.
@@ -35,6 +33,16 @@ pub(super) struct Pretraining {
 }
 
 impl Pretraining {
+    /// For 8x8 digits.
+    pub fn digits(steps: usize) -> Self {
+        Self { encoder: Encoder::Flat, hidden: 128, embedding: 64, batch: 128, steps, lr: 1e-3, weight_decay: 1e-6 }
+    }
+
+    /// For small colour images.
+    pub fn color(batch: usize, steps: usize) -> Self {
+        Self { encoder: Encoder::Pooled, hidden: 256, embedding: 256, batch, ..Self::digits(steps) }
+    }
+
     /// Checks what `--set` may have changed, on `images` training images.
     pub fn check(&self, name: &str, images: usize) -> Result<()> {
         let key = |field: &str| format!("{name}.{field}");
@@ -51,9 +59,8 @@ impl Pretraining {
 /// An encoder with its projector.
 pub(super) struct Networks {
     vs: VarStore,
-    /// Images to representations.
-    pub encoder: Box<dyn ModuleT>,
-    projector: Mlp,
+    /// The networks themselves.
+    pub twin: Embedder,
 }
 
 impl Networks {
@@ -61,18 +68,8 @@ impl Networks {
     pub fn new(spec: &Pretraining, channels: i64, side: i64, device: Device, init: u64) -> Result<Self> {
         let vs = VarStore::new(device);
         tch::manual_seed(init as i64);
-        let encoder = spec.encoder.build(vs.root() / "encoder", channels, side)?;
-        let projector = projector(vs.root() / "projector", &[spec.encoder.features(), spec.hidden, spec.embedding])?;
-        Ok(Self { vs, encoder, projector })
-    }
-
-    fn embed(&self, x: &Tensor) -> Tensor {
-        self.projector.forward_t(&self.encoder.forward_t(&standardised(x), true), true)
-    }
-
-    /// Embeddings `[N, K]` of representations, in evaluation mode.
-    pub fn project(&self, representations: &Tensor) -> Tensor {
-        tch::no_grad(|| self.projector.forward_t(representations, false))
+        let twin = Embedder::new(&vs.root(), spec.encoder, channels, side, spec.hidden, spec.embedding)?;
+        Ok(Self { vs, twin })
     }
 
     /// Where a loss may keep variables of its own, which then are in the checkpoints.
@@ -104,7 +101,7 @@ impl Networks {
                 let index = Tensor::from_slice(&order.batch(step.index)).to_device(x.device());
                 let images = x.index_select(0, &index);
                 let view = |name| augment.apply(&images, &mut step.rng(name));
-                loss(&self.embed(&view("view a")?), &self.embed(&view("view b")?), &index)
+                loss(&self.twin.embed(&view("view a")?, true), &self.twin.embed(&view("view b")?, true), &index)
             },
             |mut p| observe(self, &mut p).map_err(|e| Error::Failed(format!("{e:#}"))),
         )?;

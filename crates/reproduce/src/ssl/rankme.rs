@@ -12,10 +12,9 @@ use crate::results::Results;
 use crate::runner::Context;
 use crate::ssl::pretrain::{Networks, Pretraining};
 use crate::verdict::Finding;
-use crate::vision::{Encoder, Images, Part, features, ridge};
+use crate::vision::{Encoder, Images, Part, augmentation, check_side, features, ridge};
 use anyhow::{Result, bail, ensure};
 use autodidact_core::error::check_range;
-use autodidact_datasets::augment::{barlow_twins_small_color, barlow_twins_small_digits};
 use autodidact_datasets::image::shapes;
 use autodidact_ssl::contrastive::nt_xent;
 use autodidact_ssl::rankme::{EPS, alpha_req, classical_rank, rankme, rankme_from_singular_values, singular_values};
@@ -112,11 +111,7 @@ impl Setting {
     }
 
     fn check(&self, name: &str, image: i64) -> Result<()> {
-        ensure!(
-            (4..=image).contains(&self.side) && image % self.side == 0,
-            "{name}.side: expected a divisor of {image}, at least 4, got {}",
-            self.side
-        );
+        check_side(&format!("{name}.side"), self.side, image)?;
         check_range(&format!("{name}.train"), self.train as f64, 2.0..)?;
         check_range(&format!("{name}.test"), self.test as f64, 1.0..)?;
         check_range(&format!("{name}.subset"), self.subset as f64, 1.0..=self.train as f64)?;
@@ -197,21 +192,12 @@ impl Experiment for RankMe {
     }
 
     fn config(&self, scale: Scale) -> Value {
-        let pretraining = Pretraining {
-            encoder: Encoder::Flat,
-            hidden: 128,
-            embedding: 64,
-            batch: 128,
-            steps: 250,
-            lr: 1e-3,
-            weight_decay: 1e-6,
-        };
         let mut config = Config {
             digits: Setting {
                 train: 1000,
                 test: 797,
                 side: 8,
-                pretraining: pretraining.clone(),
+                pretraining: Pretraining::digits(250),
                 subset: 1000,
                 nu: vec![0.0, 0.01, 0.1, 1.0, 10.0],
                 lambda: vec![1.0, 5.0, 25.0, 100.0, 400.0],
@@ -222,13 +208,7 @@ impl Experiment for RankMe {
                 train: 6000,
                 test: 2000,
                 side: 16,
-                pretraining: Pretraining {
-                    encoder: Encoder::Pooled,
-                    hidden: 256,
-                    embedding: 256,
-                    steps: 200,
-                    ..pretraining
-                },
+                pretraining: Pretraining::color(128, 200),
                 subset: 2560,
                 nu: vec![0.0, 0.01, 0.1, 1.0, 10.0],
                 lambda: vec![],
@@ -289,11 +269,7 @@ impl Experiment for RankMe {
         }
         let images =
             Images::load(context.plan, &context.plan.dataset, "rankme", setting.train, setting.test, setting.side)?;
-        let augment = if context.plan.dataset == "digits" {
-            barlow_twins_small_digits()
-        } else {
-            barlow_twins_small_color(setting.side as usize)
-        };
+        let augment = augmentation(&context.plan.dataset, setting.side);
         let (channels, device) = (images.channels, context.plan.device);
         let networks = Networks::new(&spec, channels, setting.side, device, context.seed("init"))?;
         let watch = (spec.steps / config.watched).max(1);
@@ -317,7 +293,7 @@ impl Experiment for RankMe {
                 if p.done.is_multiple_of(watch) {
                     p.log(
                         "RankMe in training",
-                        rankme(&networks.project(&features(&*networks.encoder, &watched)), EPS)?,
+                        rankme(&networks.twin.project(&features(&*networks.twin.encoder, &watched)), EPS)?,
                     )?;
                 }
                 Ok(())
@@ -367,8 +343,8 @@ fn measure(
     context: &mut Context<'_>,
 ) -> Result<()> {
     let steps = setting.pretraining.steps;
-    let [train, test] = [&images.train, &images.test].map(|p| features(&*networks.encoder, &p.x));
-    let z = networks.project(&train);
+    let [train, test] = [&images.train, &images.test].map(|p| features(&*networks.twin.encoder, &p.x));
+    let z = networks.twin.project(&train);
     let singular = singular_values(&z)?;
     context.metric(steps, RANK, rankme_from_singular_values(&singular, EPS)?);
     context.metric(steps, CLASSICAL, classical_rank(&singular, 1e-2)? as f64);
@@ -382,7 +358,7 @@ fn measure(
     let (x, y) = (train.index_select(0, &few), images.train.y.index_select(0, &few));
     context.metric(steps, FEW, ridge((&x, &y), queries, images.classes)?);
     let other = other_domain(context.plan, images.channels, setting)?;
-    let [bank, outside] = [&other.train, &other.test].map(|p| features(&*networks.encoder, &p.x));
+    let [bank, outside] = [&other.train, &other.test].map(|p| features(&*networks.twin.encoder, &p.x));
     context.metric(steps, OUTSIDE, ridge((&bank, &other.train.y), (&outside, &other.test.y), other.classes)?);
     if context.plan.seeds.first() == Some(&context.cell_seed()) {
         context.array("singular values", singular);

@@ -3,14 +3,16 @@
 use super::KNN;
 use crate::experiment::Plan;
 use crate::runner::Context;
-use crate::vision::{Embedder, Encoder, Images, Part, augmentation, corner, features, knn, ridge, standardised};
+use crate::vision::{
+    Embedder, Encoder, Images, Part, augmentation, check_side, corner, features, knn, ridge, standardised,
+};
 use anyhow::{Result, bail};
 use autodidact_core::metrics::{accuracy, effective_rank};
 use autodidact_core::nn::Mlp;
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
 use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::train::{History, TrainConfig, Trainer};
-use autodidact_core::{Error, error::check_range, seed};
+use autodidact_core::{error::check_range, seed};
 use autodidact_datasets::augment::Pipeline;
 use autodidact_datasets::batch::Order;
 use autodidact_ssl::barlow_twins::{BarlowTwinsLoss, Form, Standardise, cross_correlation, predictor};
@@ -123,9 +125,7 @@ impl Setting {
         within("test", self.test, 1, usize::MAX)?;
         within("batch", self.batch, 2, self.train)?;
         within("steps", self.steps, 1, usize::MAX)?;
-        if !(4..=image).contains(&self.side) || image % self.side != 0 {
-            return Err(Error::value(key("side"), format!("a divisor of {image}, at least 4"), self.side).into());
-        }
+        check_side(&key("side"), self.side, image)?;
         for (field, value) in [("hidden", self.hidden), ("embedding", self.embedding)] {
             check_range(&key(field), value as f64, 1.0..)?;
         }

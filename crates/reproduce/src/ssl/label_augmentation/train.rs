@@ -3,7 +3,7 @@
 use super::{AGGREGATE, Config, JOINT, SINGLE, TRANSFORMATION};
 use crate::experiment::Plan;
 use crate::runner::Context;
-use crate::vision::{Part, features, standardised};
+use crate::vision::{Part, check_side, features, standardised};
 use anyhow::{Result, bail, ensure};
 use autodidact_core::error::check_range;
 use autodidact_core::metrics::accuracy;
@@ -54,12 +54,7 @@ impl Setting {
             ensure!(depth >= 8 && depth % 6 == 2, "{}: expected 6 n + 2 layers, got {depth}", key("depth"));
             check_range(&key("images"), self.images as f64, self.batch as f64..)?;
         }
-        ensure!(
-            (4..=image).contains(&self.side) && image % self.side == 0,
-            "{}: expected a divisor of {image}, at least 4, got {}",
-            key("side"),
-            self.side
-        );
+        check_side(&key("side"), self.side, image)?;
         check_range(&key("batch"), self.batch as f64, 1.0..)?;
         check_range(&key("steps"), self.steps as f64, 1.0..)?;
         check_range(&key("test"), self.test as f64, 1.0..)?;

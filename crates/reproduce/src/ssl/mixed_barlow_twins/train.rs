@@ -3,7 +3,7 @@
 use super::{HELD_LOSS, HELD_REGULARISER, KNN, OWN_LOSS, PROBE, TRAINING_LOSS};
 use crate::experiment::Plan;
 use crate::runner::Context;
-use crate::vision::{Embedder, Encoder, Images, Part, augmentation, corner, features, knn, ridge};
+use crate::vision::{Embedder, Encoder, Images, Part, augmentation, check_side, corner, features, knn, ridge};
 use anyhow::{Result, bail};
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
 use autodidact_core::schedule::{Schedule, Shape};
@@ -125,9 +125,7 @@ impl Setting {
         within("batch", self.batch, 2, self.train)?;
         within("epochs", self.epochs, 1, usize::MAX)?;
         within("every", self.every, 2, self.epochs)?;
-        if !(4..=image).contains(&self.side) || image % self.side != 0 {
-            return Err(Error::value(key("side"), format!("a divisor of {image}, at least 4"), self.side).into());
-        }
+        check_side(&key("side"), self.side, image)?;
         for (field, value) in [("hidden", self.hidden), ("embedding", self.embedding)] {
             check_range(&key(field), value as f64, 1.0..)?;
         }
