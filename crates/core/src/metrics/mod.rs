@@ -7,7 +7,7 @@ mod spectrum;
 
 pub use knn::{Knn, Vote};
 pub use logistic::{LogisticRegression, LogisticRegressionConfig};
-pub use probe::{LinearProbe, RidgeProbe};
+pub use probe::{LinearProbe, RidgeProbe, standardise};
 pub use spectrum::{SpectrumAccumulator, effective_rank, singular_values};
 
 use crate::error::{check_labels, check_matrix};

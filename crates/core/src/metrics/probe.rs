@@ -9,13 +9,13 @@ use rand::seq::SliceRandom;
 use tch::nn::{Module, VarStore};
 use tch::{Kind, Tensor};
 
-/// The usual linear evaluation: a linear layer on frozen features by SGD with a cosine schedule.
+/// The usual linear evaluation: a linear layer on frozen features, its learning rate on a cosine to 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LinearProbe {
+    /// Optimizer.
+    pub rule: Rule,
     /// Peak learning rate.
     pub lr: f64,
-    /// Momentum.
-    pub momentum: f64,
     /// Weight decay.
     pub weight_decay: f64,
     /// Passes over the data.
@@ -27,9 +27,9 @@ pub struct LinearProbe {
 }
 
 impl Default for LinearProbe {
-    /// Barlow Twins' linear evaluation: learning rate 0.3, momentum 0.9, decay 1e-6, 100 epochs of batches of 256.
+    /// Barlow Twins' linear evaluation: SGD with learning rate 0.3, momentum 0.9, decay 1e-6, 100 epochs of batches of 256.
     fn default() -> Self {
-        Self { lr: 0.3, momentum: 0.9, weight_decay: 1e-6, epochs: 100, batch: 256, seed: 0 }
+        Self { rule: Rule::Sgd(Sgd::default()), lr: 0.3, weight_decay: 1e-6, epochs: 100, batch: 256, seed: 0 }
     }
 }
 
@@ -51,8 +51,7 @@ impl LinearProbe {
         let vs = VarStore::new(features.device());
         seed::seed_torch(self.seed, &["linear probe"]);
         let layer = layers::linear(vs.root(), d, classes, true);
-        let rule = Rule::Sgd(Sgd { momentum: self.momentum, nesterov: false });
-        let mut optimizer = Optimizer::new(rule, vec![Group::all(&vs, self.weight_decay)])?;
+        let mut optimizer = Optimizer::new(self.rule, vec![Group::all(&vs, self.weight_decay)])?;
         let per_epoch = (n as usize).div_ceil(self.batch);
         let schedule = Schedule::new(self.lr, self.epochs * per_epoch, Shape::cosine_to(0.0));
         let mut rng = seed::rng(self.seed, &["linear probe", "order"]);
@@ -71,6 +70,30 @@ impl LinearProbe {
         }
         Ok(tch::no_grad(|| layer.forward(test)))
     }
+}
+
+/// Brings every column of `features [N, D]` to mean 0 and (biased) variance 1, and the columns of `others` (test features) by
+/// the same numbers. A column that does not vary becomes 0.
+///
+/// # Errors
+/// Not matrices, no rows, or others of another width.
+pub fn standardise<const K: usize>(features: &Tensor, others: [&Tensor; K]) -> Result<(Tensor, [Tensor; K])> {
+    let (n, d) = check_matrix("features", features)?;
+    if n == 0 {
+        return Err(Error::shape("features", "one or more rows", features));
+    }
+    for other in others {
+        if check_matrix("other features", other)?.1 != d {
+            return Err(Error::shape("other features", format!("[M, {d}]"), other));
+        }
+    }
+    let (variance, mean) = features.var_mean_dim([0i64].as_slice(), false, true);
+    // Rounding leaves a constant column some variance; its deviations are of that size too.
+    let floor = mean.square() * 1e-12 + 1e-24;
+    let scale =
+        variance.where_self(&variance.gt_tensor(&floor), &Tensor::from(f64::INFINITY).to_kind(variance.kind())).rsqrt();
+    let apply = |x: &Tensor| (x - &mean) * &scale;
+    Ok((apply(features), others.map(apply)))
 }
 
 /// Ridge regression on one-hot labels, in closed form: fast, with nothing to tune but the penalty.
@@ -144,6 +167,17 @@ mod tests {
         let (x, y) = clusters();
         let probe = LinearProbe { epochs: 2, batch: 64, ..Default::default() };
         assert_eq!(probe.logits(&x, &y, 3, &x).unwrap(), probe.logits(&x, &y, 3, &x).unwrap());
+    }
+
+    #[test]
+    fn standardised_columns_have_mean_0_and_variance_1_and_constant_ones_vanish() {
+        let x = Tensor::from_slice2(&[[1f64, 5., 0.3], [3., 5., 0.3], [5., 5., 0.3]]);
+        let (x, [y]) = standardise(&x, [&Tensor::from_slice2(&[[3f64, 7., 0.3]])]).unwrap();
+        let root = 1.5f64.sqrt();
+        let expected = Tensor::from_slice2(&[[-root, 0., 0.], [0., 0., 0.], [root, 0., 0.]]);
+        assert!((x - expected).abs().max().double_value(&[]) < 1e-12);
+        assert!(y.abs().max().double_value(&[]) < 1e-12);
+        assert!(standardise(&Tensor::zeros([0, 2], (Kind::Float, Device::Cpu)), []).is_err());
     }
 
     #[test]

@@ -8,6 +8,8 @@ use tch::nn::{BatchNorm, Conv2D, Linear, Module, ModuleT, Path};
 /// What turns the last feature map into a vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Head {
+    /// Nothing: the map itself, `[N, C, H', W']`.
+    Map,
     /// Mean over the positions: `[N, C]`.
     GlobalMean,
     /// All positions, then a linear layer: `[N, width]`. Needs the input's side length.
@@ -31,20 +33,27 @@ pub struct ConvNetConfig {
 }
 
 impl ConvNetConfig {
-    /// Width of the output.
+    /// Width of the output (channels of a map).
     pub fn features(&self) -> i64 {
         match self.head {
-            Head::GlobalMean => self.blocks.last().map_or(self.channels, |b| b.0),
+            Head::Map | Head::GlobalMean => self.blocks.last().map_or(self.channels, |b| b.0),
             Head::Flatten { width, .. } => width,
         }
     }
 }
 
-/// 3x3 convolutions with batch norm and ReLU, then pooling: `[N, C, H, W] -> [N, features]`.
+/// 3x3 convolutions with batch norm and ReLU, then what [`Head`] says: `[N, C, H, W] -> [N, features]`.
 #[derive(Debug)]
 pub struct ConvNet {
     blocks: Vec<(Conv2D, BatchNorm)>,
-    linear: Option<Linear>,
+    pooling: Pooling,
+}
+
+#[derive(Debug)]
+enum Pooling {
+    None,
+    Mean,
+    Linear(Linear),
 }
 
 impl ConvNet {
@@ -65,14 +74,15 @@ impl ConvNet {
             blocks.push((conv, layers::batch_norm2d(&p / "norm", width)));
             input = width;
         }
-        let linear = match config.head {
-            Head::GlobalMean => None,
+        let pooling = match config.head {
+            Head::Map => Pooling::None,
+            Head::GlobalMean => Pooling::Mean,
             Head::Flatten { side, width } => {
                 let side = config.blocks.iter().fold(side, |s, &(_, stride)| (s - 1) / stride + 1);
-                Some(layers::linear(&p / "linear", input * side * side, width, true))
+                Pooling::Linear(layers::linear(&p / "linear", input * side * side, width, true))
             }
         };
-        Ok(Self { blocks, linear })
+        Ok(Self { blocks, pooling })
     }
 }
 
@@ -82,9 +92,10 @@ impl ModuleT for ConvNet {
         for (conv, norm) in &self.blocks {
             x = norm.forward_t(&conv.forward(&x), train).relu();
         }
-        match &self.linear {
-            None => x.mean_dim([2i64, 3].as_slice(), false, x.kind()),
-            Some(linear) => linear.forward(&x.flatten(1, -1)),
+        match &self.pooling {
+            Pooling::None => x,
+            Pooling::Mean => x.mean_dim([2i64, 3].as_slice(), false, x.kind()),
+            Pooling::Linear(linear) => linear.forward(&x.flatten(1, -1)),
         }
     }
 }

@@ -17,7 +17,7 @@ pub use cifar_resnet::CifarResNet;
 pub use convnet::{ConvNet, ConvNetConfig, Head};
 pub use gpt::{Gpt, GptConfig, Position};
 pub use mlp::{Mlp, MlpConfig};
-pub use resnet::{Depth, ResNet, ResNetConfig, Stem};
+pub use resnet::{Depth, ResNet, ResNetConfig, ResidualBlock, Stem};
 pub use vit::{Vit, VitConfig};
 
 use tch::nn::VarStore;

@@ -61,14 +61,33 @@ impl ResNetConfig {
     }
 }
 
+/// A residual block: two 3x3 convolutions (or a bottleneck of three) with batch norm and ReLU, whose result is added to the
+/// input; where the shapes differ, to its 1x1 convolution with batch norm.
 #[derive(Debug)]
-struct Block {
+pub struct ResidualBlock {
     convs: Vec<(Conv2D, BatchNorm)>,
     shortcut: Option<(Conv2D, BatchNorm)>,
 }
 
-impl Block {
-    fn new(p: Path, input: i64, width: i64, stride: i64, bottleneck: bool, zero: bool) -> (Self, i64) {
+/// Makes a convolution without bias: path, input and output channels, kernel, stride, padding.
+type Convolution = fn(Path, i64, i64, i64, i64, i64) -> Conv2D;
+
+impl ResidualBlock {
+    /// A basic block of stride 1 with PyTorch's default initialisation.
+    pub fn basic(p: Path, input: i64, output: i64) -> Self {
+        let conv: Convolution =
+            |p, a, b, kernel, stride, padding| layers::conv2d(p, a, b, kernel, stride, padding, false);
+        Self::new(p, input, output, 1, (false, false), conv).0
+    }
+
+    fn new(
+        p: Path,
+        input: i64,
+        width: i64,
+        stride: i64,
+        (bottleneck, zero): (bool, bool),
+        conv: Convolution,
+    ) -> (Self, i64) {
         let output = if bottleneck { width * 4 } else { width };
         let plan: &[(i64, i64, i64, i64)] = if bottleneck {
             // The stride sits in the 3x3 convolution, as in torchvision.
@@ -81,19 +100,21 @@ impl Block {
             .enumerate()
             .map(|(i, &(a, b, kernel, stride))| {
                 let p = &p / i;
-                let conv = layers::conv2d_he(&p / "conv", a, b, kernel, stride, kernel / 2);
+                let conv = conv(&p / "conv", a, b, kernel, stride, kernel / 2);
                 let norm = if zero && i + 1 == plan.len() { layers::batch_norm2d_zero } else { layers::batch_norm2d };
                 (conv, norm(&p / "norm", b))
             })
             .collect();
         let shortcut = (stride != 1 || input != output).then(|| {
             let p = &p / "shortcut";
-            (layers::conv2d_he(&p / "conv", input, output, 1, stride, 0), layers::batch_norm2d(&p / "norm", output))
+            (conv(&p / "conv", input, output, 1, stride, 0), layers::batch_norm2d(&p / "norm", output))
         });
         (Self { convs, shortcut }, output)
     }
+}
 
-    fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+impl ModuleT for ResidualBlock {
+    fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
         let mut y = x.shallow_clone();
         for (i, (conv, norm)) in self.convs.iter().enumerate() {
             y = norm.forward_t(&conv.forward(&y), train);
@@ -114,7 +135,7 @@ impl Block {
 pub struct ResNet {
     stem: (Conv2D, BatchNorm),
     pool: bool,
-    blocks: Vec<Block>,
+    blocks: Vec<ResidualBlock>,
 }
 
 impl ResNet {
@@ -134,8 +155,9 @@ impl ResNet {
             for i in 0..count {
                 let stride = if stage > 0 && i == 0 { 2 } else { 1 };
                 let p = &p / format!("stage{stage}") / i;
+                let kind = (bottleneck, config.zero_init_residual);
                 let (block, output) =
-                    Block::new(p, input, config.width << stage, stride, bottleneck, config.zero_init_residual);
+                    ResidualBlock::new(p, input, config.width << stage, stride, kind, layers::conv2d_he);
                 blocks.push(block);
                 input = output;
             }
@@ -151,7 +173,7 @@ impl ModuleT for ResNet {
             x = x.max_pool2d(3, 2, 1, 1, false);
         }
         for block in &self.blocks {
-            x = block.forward(&x, train);
+            x = block.forward_t(&x, train);
         }
         x.mean_dim([2i64, 3].as_slice(), false, x.kind())
     }
