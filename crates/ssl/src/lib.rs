@@ -23,6 +23,7 @@ pub mod isogclr;
 pub mod label_augmentation;
 pub mod mixed_barlow_twins;
 pub mod rankme;
+pub mod scatsimclr;
 pub mod scattering;
 pub mod siamese;
 pub mod vicreg;
