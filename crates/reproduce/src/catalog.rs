@@ -81,6 +81,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "ICML 2023",
     },
     Paper {
+        slug: "scatsimclr",
+        area: "ssl",
+        title: "ScatSimCLR: self-supervised contrastive learning with pretext task regularization for small-scale datasets",
+        authors: "Kinakh, Taran, Voloshynovskiy",
+        year: 2021,
+        arxiv: "2108.13939",
+        venue: "ICCV 2021 workshop VIPriors",
+    },
+    Paper {
         slug: "teacher-guidance",
         area: "distill",
         title: "Even your Teacher Needs Guidance: Ground-Truth Targets Dampen Regularization Imposed by Self-Distillation",

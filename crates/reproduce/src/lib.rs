@@ -31,6 +31,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &ssl::LabelAugmentation,
         &ssl::MixedBarlowTwins,
         &ssl::RankMe,
+        &ssl::ScatSimClr,
         &distill::TeacherGuidance,
         &scaling::LrAnnealingLaw,
     ]

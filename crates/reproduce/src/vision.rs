@@ -65,6 +65,11 @@ pub struct Embedder {
 }
 
 impl Embedder {
+    /// From its parts.
+    pub fn of(encoder: Box<dyn ModuleT>, projector: Mlp) -> Self {
+        Self { encoder, projector }
+    }
+
     /// Fresh weights under `encoder` and `projector`, for images `[N, channels, side, side]`; one hidden layer of width
     /// `hidden` (batch norm, ReLU) before the embedding.
     ///
@@ -73,8 +78,7 @@ impl Embedder {
     pub fn new(p: &Path, encoder: Encoder, channels: i64, side: i64, hidden: i64, embedding: i64) -> Result<Self> {
         let widths = [encoder.features(), hidden, embedding];
         let encoder = encoder.build(p / "encoder", channels, side)?;
-        let projector = Mlp::new(p / "projector", &MlpConfig::projector(&widths))?;
-        Ok(Self { encoder, projector })
+        Ok(Self::of(encoder, Mlp::new(p / "projector", &MlpConfig::projector(&widths))?))
     }
 
     /// Embeddings `[N, embedding]` of images in `[0, 1]`.
@@ -103,11 +107,15 @@ pub struct Part {
 }
 
 impl Part {
-    /// A set on a device, average-pooled to `side` if its images are larger.
+    /// A set on a device, average-pooled to `side` if its images are larger, enlarged bilinearly if they are smaller.
     pub fn new(set: &ImageSet, side: i64, device: Device) -> Self {
         let x = set.to_float();
         let pool = x.size()[2] / side;
-        let x = if pool > 1 { x.avg_pool2d(pool, pool, 0, false, true, None) } else { x };
+        let x = match pool {
+            0 => x.upsample_bilinear2d([side, side], false, None, None),
+            1 => x,
+            _ => x.avg_pool2d(pool, pool, 0, false, true, None),
+        };
         Self { x: x.to_device(device), y: set.labels.to_device(device) }
     }
 

@@ -231,7 +231,7 @@ impl Experiment for Isogclr {
             Scale::Smoke => {
                 for s in [&mut config.digits, &mut config.color] {
                     (s.most, s.ratio, s.test) = (40, 0.2, 100);
-                    (s.pretraining.steps, s.pretraining.batch) = (20, 32);
+                    (s.pretraining.training.steps, s.pretraining.training.batch) = (20, 32);
                 }
                 config.taus = vec![0.1, 0.2];
             }
@@ -241,9 +241,9 @@ impl Experiment for Isogclr {
                 let s = &mut config.color;
                 (s.most, s.test, s.side) = (5000, 10_000, 32);
                 let p = &mut s.pretraining;
-                (p.encoder, p.hidden, p.embedding, p.batch) = (Encoder::Resnet18, 2048, 512, 128);
+                (p.encoder, p.hidden, p.embedding, p.training.batch) = (Encoder::Resnet18, 2048, 512, 128);
                 // 400 epochs of the long-tailed set.
-                p.steps = 38_400;
+                p.training.steps = 38_400;
             }
         }
         json!(config)
@@ -279,19 +279,19 @@ impl Experiment for Isogclr {
         let temperatures = state.tau.shallow_clone();
         // Read back only when it is logged.
         let kl: std::cell::Cell<Option<Tensor>> = std::cell::Cell::default();
-        let watch = (spec.steps / 20).max(1);
+        let watch = (spec.training.steps / 20).max(1);
         let (head, tail) = data.extremes();
         let checkpoint = context.checkpoint_every(500);
         let history = networks.pretrain(
-            spec,
+            &spec.training,
             &data.train.x,
             &augment,
             context.seed("train"),
             checkpoint,
-            |za, zb, index| match method {
+            |za, zb, batch| match method {
                 Method::Simclr => nt_xent(za, zb, tau),
                 Method::Sogclr | Method::Isogclr => {
-                    let out = loss.forward(za, zb, index, &mut state)?;
+                    let out = loss.forward(za, zb, batch.index, &mut state)?;
                     kl.set(Some(out.mean_kl));
                     Ok(out.surrogate)
                 }
@@ -316,7 +316,7 @@ impl Experiment for Isogclr {
             for class in 0..data.counts.len() {
                 let of_class = data.train.y.eq(class as i64).nonzero().view(-1);
                 let mean = temperatures.index_select(0, &of_class).mean(Kind::Double).double_value(&[]);
-                context.metric(spec.steps, &tau_of(class), mean);
+                context.metric(spec.training.steps, &tau_of(class), mean);
             }
             context.array("temperatures", temperatures.to_kind(Kind::Double).try_into()?);
         }
@@ -380,7 +380,7 @@ impl Data {
         config: &Config,
         context: &mut Context<'_>,
     ) -> Result<()> {
-        let steps = setting.pretraining.steps;
+        let steps = setting.pretraining.training.steps;
         let classes = self.counts.len() as i64;
         let [train, pool, test] =
             [&self.train, &self.pool, &self.test].map(|p| features(&*networks.twin.encoder, &p.x));

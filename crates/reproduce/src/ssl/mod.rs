@@ -7,6 +7,7 @@ mod label_augmentation;
 mod mixed_barlow_twins;
 mod pretrain;
 mod rankme;
+mod scatsimclr;
 
 pub use barlow_twins::BarlowTwins;
 pub use generative_classifiers::GenerativeClassifiers;
@@ -14,3 +15,4 @@ pub use isogclr::Isogclr;
 pub use label_augmentation::LabelAugmentation;
 pub use mixed_barlow_twins::MixedBarlowTwins;
 pub use rankme::RankMe;
+pub use scatsimclr::ScatSimClr;

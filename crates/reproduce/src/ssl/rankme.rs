@@ -90,7 +90,7 @@ impl Setting {
         let sweeps = [
             sweep("nu", "vicreg", &self.nu, default.covariance),
             sweep("lambda", "vicreg", &self.lambda, default.invariance),
-            sweep("lr", "vicreg", &self.lr, self.pretraining.lr),
+            sweep("lr", "vicreg", &self.lr, self.pretraining.training.lr),
             sweep("tau", "simclr", &self.tau, f64::NAN),
         ];
         sweeps.into_iter().filter(|s| !s.arms.is_empty()).collect()
@@ -98,7 +98,7 @@ impl Setting {
 
     fn method(&self, arm: &str) -> Result<Method> {
         let Vicreg { covariance: nu, invariance: lambda, .. } = Vicreg::default();
-        let lr = self.pretraining.lr;
+        let lr = self.pretraining.training.lr;
         let value = arm.split_once('=').map(|(_, v)| v.parse::<f64>()).transpose()?;
         Ok(match (arm.split('=').next(), value) {
             (Some("vicreg/default"), None) => Method::Vicreg { nu, lambda, lr },
@@ -222,7 +222,8 @@ impl Experiment for RankMe {
         match scale {
             Scale::Smoke => {
                 for s in [&mut config.digits, &mut config.color] {
-                    (s.train, s.test, s.subset, s.pretraining.steps, s.pretraining.batch) = (200, 100, 100, 20, 40);
+                    (s.train, s.test, s.subset) = (200, 100, 100);
+                    (s.pretraining.training.steps, s.pretraining.training.batch) = (20, 40);
                     (s.nu, s.lambda, s.lr, s.tau) = (vec![0.0, 1.0], vec![], vec![], vec![0.1, 0.5]);
                 }
             }
@@ -231,9 +232,9 @@ impl Experiment for RankMe {
                 let s = &mut config.color;
                 (s.train, s.test, s.side, s.subset) = (50_000, 10_000, 32, 10_240);
                 let p = &mut s.pretraining;
-                (p.encoder, p.hidden, p.embedding, p.batch) = (Encoder::Resnet18, 1024, 1024, 256);
+                (p.encoder, p.hidden, p.embedding, p.training.batch) = (Encoder::Resnet18, 1024, 1024, 256);
                 // 100 epochs.
-                p.steps = 19_500;
+                p.training.steps = 19_500;
                 s.nu = vec![0.0, 0.01, 0.1, 0.3, 1.0, 3.0, 10.0];
                 s.lambda = vec![1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 400.0];
                 s.lr = vec![1e-4, 3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 1e-2];
@@ -265,19 +266,19 @@ impl Experiment for RankMe {
         let method = setting.method(&cell.arm)?;
         let mut spec = setting.pretraining.clone();
         if let Method::Vicreg { lr, .. } = method {
-            spec.lr = lr;
+            spec.training.lr = lr;
         }
         let images =
             Images::load(context.plan, &context.plan.dataset, "rankme", setting.train, setting.test, setting.side)?;
         let augment = augmentation(&context.plan.dataset, setting.side);
         let (channels, device) = (images.channels, context.plan.device);
         let networks = Networks::new(&spec, channels, setting.side, device, context.seed("init"))?;
-        let watch = (spec.steps / config.watched).max(1);
+        let watch = (spec.training.steps / config.watched).max(1);
         let checkpoint = context.checkpoint_every(500);
         let x = &images.train.x;
         let watched = x.narrow(0, 0, (setting.subset as i64).min(images.train.len()));
         let history = networks.pretrain(
-            &spec,
+            &spec.training,
             x,
             &augment,
             context.seed("train"),
@@ -342,7 +343,7 @@ fn measure(
     config: &Config,
     context: &mut Context<'_>,
 ) -> Result<()> {
-    let steps = setting.pretraining.steps;
+    let steps = setting.pretraining.training.steps;
     let [train, test] = [&images.train, &images.test].map(|p| features(&*networks.twin.encoder, &p.x));
     let z = networks.twin.project(&train);
     let singular = singular_values(&z)?;

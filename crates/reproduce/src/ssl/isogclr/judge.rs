@@ -195,7 +195,7 @@ pub fn plots(results: &Results) -> Result<Vec<Plot>> {
         time.push(Series::line(format!("{class} class"), i, &series));
     }
     let divergence = results.mean_series(&main, "mean KL to uniform")?;
-    let rho = vec![(0.0, study.config.rho), (study.setting().pretraining.steps as f64, study.config.rho)];
+    let rho = vec![(0.0, study.config.rho), (study.setting().pretraining.training.steps as f64, study.config.rho)];
     let n = study.seeds().len();
     Ok(vec![
         Plot::bars(
