@@ -132,6 +132,32 @@ def mixed_barlow_twins(n, d):
     return loss_and_gradient(loss, n, d)
 
 
+@peer("torch")
+def isogclr(n, d, gamma=0.8, eta=0.03, beta=0.5, rho=0.4, clip=3.0):
+    tau, s, momentum = torch.full((n,), 0.1), torch.zeros(n), torch.zeros(n)
+    others = 1 - torch.eye(n).repeat(2, 2)
+
+    def loss(za, zb):
+        nonlocal tau, s, momentum
+        za, zb = torch.nn.functional.normalize(za), torch.nn.functional.normalize(zb)
+        z = torch.cat([za, zb])
+        h = z @ z.T - (za * zb).sum(1).repeat(2)[:, None]
+        with torch.no_grad():
+            scaled = h / tau.repeat(2)[:, None]
+            e = scaled.exp() * others
+            g = e.sum(1) / (2 * n - 2)
+            before = s.repeat(2)
+            average = torch.where(before == 0, g, (1 - gamma) * before + gamma * g)
+            weights = e / average[:, None]
+            slope = average.log() + rho - (weights * scaled).sum(1) / (2 * n - 2)
+            momentum = (1 - beta) * momentum + beta * slope.view(2, n).mean(0).clamp(-clip, clip)
+            tau = (tau - eta * momentum).clamp(0.05, 1.0)
+            s = average.view(2, n).mean(0)
+        return (weights * h).sum() / (2 * n - 2) / n
+
+    return loss_and_gradient(loss, n, d)
+
+
 @peer("lightly")
 def nt_xent(n, d):
     from lightly.loss import NTXentLoss

@@ -5,11 +5,13 @@ use anyhow::Result;
 use autodidact_benches::Entry;
 use autodidact_ssl::barlow_twins::BarlowTwinsLoss;
 use autodidact_ssl::contrastive::nt_xent;
+use autodidact_ssl::isogclr::{Isogclr, TemperatureState};
 use autodidact_ssl::mixed_barlow_twins::{Mix, MixedBarlowTwins};
 use autodidact_ssl::rankme::{EPS, rankme};
 use autodidact_ssl::scattering::Scattering2d;
 use autodidact_ssl::vicreg::Vicreg;
 use serde_json::json;
+use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
 /// A loss of two batches of embeddings.
@@ -39,6 +41,10 @@ pub fn entries() -> Vec<Entry> {
             all.push(entry.beside_python(class, work, json!({"n": n, "d": d})).agreeing(1e-4).at_most(1.0));
         }
     }
+    for (n, d) in [(256, 128), (256, 2048), (1024, 128), (1024, 2048)] {
+        let entry = isogclr(n, d).beside_python("the formula in PyTorch", "isogclr", json!({"n": n, "d": d}));
+        all.push(entry.agreeing(1e-4).at_most(1.0));
+    }
     let growth = [128, 512, 2048].map(|d| {
         entry(format!("ssl/growth/barlow-twins/d={d}"), BARLOW_TWINS, 256, d)
             .in_series("Barlow Twins loss over D at N = 256", d as f64)
@@ -53,6 +59,17 @@ fn entry(name: String, loss: Loss, n: i64, d: i64) -> Entry {
     Entry::new(name, "loss and gradient", move || {
         let [za, zb] = views(n, d);
         Ok(Box::new(move || gradient(loss, &za, &zb)))
+    })
+}
+
+/// iSogCLR, whose state follows from call to call.
+fn isogclr(n: i64, d: i64) -> Entry {
+    Entry::new(format!("ssl/isogclr/n={n},d={d}"), "loss, gradient and update of the state", move || {
+        let [za, zb] = views(n, d);
+        let (loss, store) = (Isogclr::default(), VarStore::new(Device::Cpu));
+        let mut state = TemperatureState::new(store.root(), n, &loss)?;
+        let index = Tensor::arange(n, (Kind::Int64, Device::Cpu));
+        Ok(Box::new(move || gradient(|za, zb| Ok(loss.forward(za, zb, &index, &mut state)?.surrogate), &za, &zb)))
     })
 }
 
@@ -88,7 +105,11 @@ fn views(n: i64, d: i64) -> [Tensor; 2] {
     [a, b].map(|z| z.set_requires_grad(true))
 }
 
-fn gradient(loss: Loss, za: &Tensor, zb: &Tensor) -> Result<f64> {
+fn gradient(
+    loss: impl FnOnce(&Tensor, &Tensor) -> autodidact_core::Result<Tensor>,
+    za: &Tensor,
+    zb: &Tensor,
+) -> Result<f64> {
     let value = loss(za, zb)?;
     Tensor::run_backward(&[&value], &[za, zb], false, false);
     Ok(value.double_value(&[]))

@@ -159,6 +159,8 @@ struct Anchors {
 
 /// `similarity [R, M]` and `positive [R]` with gradients; `masked [R, M]` is true where there is no negative, of which every row
 /// has `n`.
+///
+/// With `h = s - shift` all sums over negatives follow from those of `e = exp((s - max s)/tau)` and of `e s`.
 fn anchors(
     similarity: &Tensor,
     positive: &Tensor,
@@ -169,28 +171,31 @@ fn anchors(
     c: &Isogclr,
 ) -> Anchors {
     let kind = similarity.kind();
-    let sum = |x: Tensor| x.sum_dim_intlist([1i64].as_slice(), false, kind);
+    let row_sum = |x: &Tensor| x.sum_dim_intlist([1i64].as_slice(), false, kind);
     // Without the positive in the exponential, its own gradient is outside of the average.
-    let (h, outside) = if c.subtract_positive {
-        (similarity - positive.unsqueeze(1), positive.zeros_like())
+    let (shift, outside) = if c.subtract_positive {
+        (positive.shallow_clone(), positive.zeros_like())
     } else {
-        (similarity.shallow_clone(), positive.shallow_clone())
+        (positive.zeros_like(), positive.shallow_clone())
     };
-    let scaled = (h.detach() / tau.unsqueeze(1)).masked_fill(masked, f64::NEG_INFINITY);
-    let log_g = scaled.logsumexp([1i64].as_slice(), false) - n.ln();
+    let mut e = similarity.detach().masked_fill(masked, f64::NEG_INFINITY);
+    let max = e.amax([1i64].as_slice(), true);
+    let e = e.g_sub_(&max).g_div_(&tau.unsqueeze(1)).exp_();
+    let (sum, weighted) = (row_sum(&e), row_sum(&(&e * similarity)));
+    // `max h / tau`, and the sum of `e h`.
+    let top = (max.squeeze_dim(1) - shift.detach()) / tau;
+    let total = weighted - &shift * &sum;
+    let log_g = &top + sum.log() - n.ln();
     let average = if c.gamma < 1.0 {
         let mixed = (log_s + (1.0 - c.gamma).ln()).logaddexp(&(&log_g + c.gamma.ln()));
         log_g.where_self(&log_s.isneginf(), &mixed)
     } else {
         log_g.shallow_clone()
     };
-    // exp(-inf) is 0, but -inf itself may not enter the sums.
-    let weights = (&scaled - average.unsqueeze(1)).exp();
-    let scaled = scaled.masked_fill(masked, 0.0);
-    let gradient = &average + c.rho - sum(&weights * &scaled) / n;
-    let p = (&scaled - (&log_g + n.ln()).unsqueeze(1)).exp().masked_fill(masked, 0.0);
-    let kl = sum(p * &scaled) - &log_g;
-    Anchors { surrogate: sum(weights * h) / n - outside, log_s: average, gradient, kl }
+    let mean = total.detach() / tau;
+    let gradient = &average + c.rho - (&top - &average).exp() * &mean / n;
+    let kl = mean / sum - &log_g;
+    Anchors { surrogate: (top - &average).exp() * total / n - outside, log_s: average, gradient, kl }
 }
 
 fn unit(z: &Tensor) -> Tensor {

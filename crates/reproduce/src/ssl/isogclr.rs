@@ -151,7 +151,7 @@ impl Experiment for Isogclr {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn claims(&self) -> Vec<Claim> {
