@@ -22,6 +22,7 @@ pub mod generative_classifiers;
 pub mod isogclr;
 pub mod label_augmentation;
 pub mod mixed_barlow_twins;
+pub mod projection_head;
 pub mod rankme;
 pub mod scatsimclr;
 pub mod scattering;
