@@ -165,6 +165,32 @@ def nt_xent(n, d):
     return loss_and_gradient(NTXentLoss(temperature=0.5), n, d)
 
 
+@peer("torch")
+def spectral(n, d):
+    def loss(za, zb):
+        inner = za @ zb.T
+        positive = inner.diagonal()
+        negative = (inner.square().sum() - positive.square().sum()) / (n * (n - 1))
+        return negative - 2 * positive.mean()
+
+    return loss_and_gradient(loss, n, d)
+
+
+@peer("torch")
+def supcon(n, d):
+    labels = (torch.arange(n) % 10).repeat(2)
+    own = torch.eye(2 * n, dtype=torch.bool)
+
+    def loss(za, zb, tau=0.5):
+        z = torch.nn.functional.normalize(torch.cat([za, zb]))
+        logits = (z @ z.T / tau).masked_fill(own, -torch.inf)
+        positive = (labels[:, None] == labels).logical_and(~own)
+        log_p = logits.log_softmax(1).masked_fill(~positive, 0)
+        return -(log_p.sum(1) / positive.sum(1)).mean()
+
+    return loss_and_gradient(loss, n, d)
+
+
 @peer("lightly")
 def vicreg(n, d):
     from lightly.loss import VICRegLoss

@@ -4,9 +4,10 @@ use crate::scrambled;
 use anyhow::Result;
 use autodidact_benches::Entry;
 use autodidact_ssl::barlow_twins::BarlowTwinsLoss;
-use autodidact_ssl::contrastive::nt_xent;
+use autodidact_ssl::contrastive::{nt_xent, supcon};
 use autodidact_ssl::isogclr::{Isogclr, TemperatureState};
 use autodidact_ssl::mixed_barlow_twins::{Mix, MixedBarlowTwins};
+use autodidact_ssl::projection_head::spectral_contrastive_loss;
 use autodidact_ssl::rankme::{EPS, rankme};
 use autodidact_ssl::scattering::Scattering2d;
 use autodidact_ssl::vicreg::Vicreg;
@@ -25,6 +26,12 @@ const MIXED: Loss = |za, zb| {
     Ok(MixedBarlowTwins::default().forward(za, zb, &((za + zb) / 2.0), &mix)?.total)
 };
 const NT_XENT: Loss = |za, zb| nt_xent(za, zb, 0.5);
+const SPECTRAL: Loss = |za, zb| spectral_contrastive_loss(za, zb);
+/// Of ten classes, row `i` of both views in class `i mod 10`.
+const SUPCON: Loss = |za, zb| {
+    let labels = Tensor::arange(za.size()[0], (Kind::Int64, za.device())).remainder(10).repeat([2]);
+    supcon(&Tensor::cat(&[za, zb], 0), &labels, 0.5)
+};
 const VICREG: Loss = |za, zb| Ok(Vicreg::default().forward(za, zb)?.total);
 
 pub fn entries() -> Vec<Entry> {
@@ -32,6 +39,8 @@ pub fn entries() -> Vec<Entry> {
         ("barlow-twins", "BarlowTwinsLoss", "barlow_twins", BARLOW_TWINS),
         ("mixed-barlow-twins", "the formula in PyTorch", "mixed_barlow_twins", MIXED),
         ("nt-xent", "NTXentLoss", "nt_xent", NT_XENT),
+        ("spectral", "the formula in PyTorch", "spectral", SPECTRAL),
+        ("supcon", "the formula in PyTorch", "supcon", SUPCON),
         ("vicreg", "VICRegLoss", "vicreg", VICREG),
     ];
     let mut all = vec![];

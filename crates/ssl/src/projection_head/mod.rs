@@ -42,7 +42,6 @@ pub use heads::{FixedReweightHead, MlpHead, MlpHeadConfig, NoHead, ProjectionHea
 pub use linear::{LinearContrastiveNet, balancedness};
 pub use task::{FeatureTask, difficulty};
 
-use crate::barlow_twins::off_diagonal_squares;
 use crate::{check_pair, in_full_precision};
 use autodidact_core::Result;
 use tch::Tensor;
@@ -62,10 +61,12 @@ use tch::Tensor;
 /// # Errors
 /// Shapes that differ, or fewer than two rows.
 pub fn spectral_contrastive_loss(z1: &Tensor, z2: &Tensor) -> Result<Tensor> {
-    let (n, _) = check_pair(z1, z2)?;
+    let (n, d) = check_pair(z1, z2)?;
     in_full_precision([z1, z2], |[a, b]| {
         let positive = (&a * &b).sum_dim_intlist([1i64].as_slice(), false, a.kind());
-        let negative = off_diagonal_squares(&a.tr(), &b.tr(), || positive.shallow_clone()) / (n * (n - 1)) as f64;
-        Ok(negative - positive.mean(positive.kind()) * 2.0)
+        // |a b^T|^2 = <a^T a, b^T b>: the smaller matrices cost less. (Twice, as autograd multiplies twice for each of them.)
+        let all = if 2 * d < n { a.tr().matmul(&a) * b.tr().matmul(&b) } else { a.matmul(&b.tr()).square() };
+        let negative = (all.sum(a.kind()) - positive.square().sum(a.kind())) / (n * (n - 1)) as f64;
+        Ok(negative - positive.mean(a.kind()) * 2.0)
     })
 }
