@@ -72,6 +72,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "arXiv",
     },
     Paper {
+        slug: "projection-head",
+        area: "ssl",
+        title: "Investigating the Benefits of Projection Head for Representation Learning",
+        authors: "Xue, Gan, Ni, Joshi, Mirzasoleiman",
+        year: 2024,
+        arxiv: "2403.11391",
+        venue: "ICLR 2024",
+    },
+    Paper {
         slug: "rankme",
         area: "ssl",
         title: "RankMe: Assessing the downstream performance of pretrained self-supervised representations by their rank",

@@ -61,13 +61,13 @@ impl Encoder {
 pub struct Embedder {
     /// The encoder.
     pub encoder: Box<dyn ModuleT>,
-    projector: Mlp,
+    projector: Box<dyn ModuleT>,
 }
 
 impl Embedder {
     /// From its parts.
-    pub fn of(encoder: Box<dyn ModuleT>, projector: Mlp) -> Self {
-        Self { encoder, projector }
+    pub fn of(encoder: Box<dyn ModuleT>, projector: impl ModuleT + 'static) -> Self {
+        Self { encoder, projector: Box::new(projector) }
     }
 
     /// Fresh weights under `encoder` and `projector`, for images `[N, channels, side, side]`; one hidden layer of width

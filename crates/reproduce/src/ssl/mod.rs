@@ -6,6 +6,7 @@ mod isogclr;
 mod label_augmentation;
 mod mixed_barlow_twins;
 mod pretrain;
+mod projection_head;
 mod rankme;
 mod scatsimclr;
 
@@ -14,5 +15,6 @@ pub use generative_classifiers::GenerativeClassifiers;
 pub use isogclr::Isogclr;
 pub use label_augmentation::LabelAugmentation;
 pub use mixed_barlow_twins::MixedBarlowTwins;
+pub use projection_head::ProjectionHeads;
 pub use rankme::RankMe;
 pub use scatsimclr::ScatSimClr;

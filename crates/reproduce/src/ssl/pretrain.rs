@@ -129,19 +129,41 @@ impl Networks {
         mut loss: impl FnMut(&Tensor, &Tensor, &Batch<'_>) -> CoreResult<Tensor>,
         mut observe: impl FnMut(&Self, &mut Progress<'_>) -> Result<()>,
     ) -> Result<History> {
-        let order = Order::new(x.size()[0] as usize, spec.batch, seed)?;
+        self.train(
+            spec,
+            x.size()[0] as usize,
+            seed,
+            checkpoint,
+            |step, index| {
+                let images = x.index_select(0, index);
+                let view = |name| augment.apply(&images, &mut step.rng(name));
+                let (za, zb) = (self.twin.embed(&view("view a")?, true), self.twin.embed(&view("view b")?, true));
+                loss(&za, &zb, &Batch { step, index, images: &images })
+            },
+            |p| observe(self, p),
+        )
+    }
+
+    /// Trains on any loss of a batch, which gets the place in the run and the indices of the batch among `samples`.
+    ///
+    /// # Errors
+    /// Those of the loss; a loss that is not finite.
+    pub fn train(
+        &self,
+        spec: &Training,
+        samples: usize,
+        seed: u64,
+        checkpoint: (PathBuf, usize),
+        mut loss: impl FnMut(Step, &Tensor) -> CoreResult<Tensor>,
+        mut observe: impl FnMut(&mut Progress<'_>) -> Result<()>,
+    ) -> Result<History> {
+        let order = Order::new(samples, spec.batch, seed)?;
         let schedule = Schedule::new(spec.lr, spec.steps, Shape::cosine_to(0.0));
         let config = TrainConfig { checkpoint: Some(checkpoint), ..TrainConfig::new(schedule, seed) };
         let optimizer = Optimizer::new(Rule::Adam(Adam::default()), vec![Group::all(&self.vs, spec.weight_decay)])?;
         let history = Trainer::new(config, &self.vs, optimizer)?.run(
-            |step| {
-                let index = Tensor::from_slice(&order.batch(step.index)).to_device(x.device());
-                let images = x.index_select(0, &index);
-                let view = |name| augment.apply(&images, &mut step.rng(name));
-                let (za, zb) = (self.twin.embed(&view("view a")?, true), self.twin.embed(&view("view b")?, true));
-                loss(&za, &zb, &Batch { step, index: &index, images: &images })
-            },
-            |mut p| observe(self, &mut p).map_err(|e| Error::Failed(format!("{e:#}"))),
+            |step| loss(step, &Tensor::from_slice(&order.batch(step.index)).to_device(self.vs.device())),
+            |mut p| observe(&mut p).map_err(|e| Error::Failed(format!("{e:#}"))),
         )?;
         Ok(history)
     }

@@ -63,9 +63,14 @@ use tch::Tensor;
 pub fn spectral_contrastive_loss(z1: &Tensor, z2: &Tensor) -> Result<Tensor> {
     let (n, d) = check_pair(z1, z2)?;
     in_full_precision([z1, z2], |[a, b]| {
-        let positive = (&a * &b).sum_dim_intlist([1i64].as_slice(), false, a.kind());
         // |a b^T|^2 = <a^T a, b^T b>: the smaller matrices cost less. (Twice, as autograd multiplies twice for each of them.)
-        let all = if 2 * d < n { a.tr().matmul(&a) * b.tr().matmul(&b) } else { a.matmul(&b.tr()).square() };
+        let (positive, all) = if 2 * d < n {
+            let positive = (&a * &b).sum_dim_intlist([1i64].as_slice(), false, a.kind());
+            (positive, a.tr().matmul(&a) * b.tr().matmul(&b))
+        } else {
+            let inner = a.matmul(&b.tr());
+            (inner.diagonal(0, 0, 1), inner.square())
+        };
         let negative = (all.sum(a.kind()) - positive.square().sum(a.kind())) / (n * (n - 1)) as f64;
         Ok(negative - positive.mean(a.kind()) * 2.0)
     })
