@@ -69,6 +69,17 @@ pub struct Judgement {
     pub verdict: Verdict,
 }
 
+/// The quantity with its interval, to two digits.
+impl std::fmt::Display for Judgement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Estimate { value, low, high, .. } = self.estimate;
+        if !value.is_finite() {
+            return f.write_str("unknown (too few seeds)");
+        }
+        write!(f, "{value:.2} ({low:.2} to {high:.2})")
+    }
+}
+
 impl Judgement {
     fn of(estimate: Option<Estimate>, seeds: usize, met: impl Fn(&Estimate) -> bool) -> Self {
         let unknown = Estimate { value: f64::NAN, low: f64::NAN, high: f64::NAN, n: seeds };

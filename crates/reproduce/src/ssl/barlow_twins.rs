@@ -257,8 +257,8 @@ impl Experiment for BarlowTwins {
                 mean("random")?,
                 mean("nt-xent")?,
                 mean("supervised")?,
-                interval(&invariance),
-                interval(&redundancy),
+                invariance,
+                redundancy,
                 mean("redundancy-only")? - mean("random")?,
             ),
         );
@@ -310,13 +310,13 @@ impl Experiment for BarlowTwins {
         };
         let c6 = Finding::new("C6", trend, format!(
             "Points per doubling of the width (Barlow Twins). Gain from {} to {}: Barlow Twins {:.2}, NT-Xent {:.2}; difference {}.",
-            config.widths[0], config.widths[config.widths.len() - 1], stats::mean(&gain(&bt)), stats::mean(&gain(&nt)), interval(&larger),
+            config.widths[0], config.widths[config.widths.len() - 1], stats::mean(&gain(&bt)), stats::mean(&gain(&nt)), larger,
         )).verdict(c6_verdict);
 
         let judged = config.asymmetric.iter().map(|arm| Ok((arm, verdict::at_most(&knn(arm)?, &full, 0.5))));
         let judged = judged.collect::<Result<Vec<_>>>()?;
         let highest = judged.iter().map(|j| j.1).max_by(|a, b| a.estimate.value.total_cmp(&b.estimate.value));
-        let words: Vec<String> = judged.iter().map(|(arm, j)| format!("{arm} minus full {}", interval(j))).collect();
+        let words: Vec<String> = judged.iter().map(|(arm, j)| format!("{arm} minus full {j}")).collect();
         let verdicts: Vec<Verdict> = judged.iter().map(|j| j.1.verdict).collect();
         let c7 = match highest {
             Some(highest) => Finding::new("C7", highest, format!("{}.", words.join("; ")))
@@ -433,10 +433,3 @@ impl Experiment for BarlowTwins {
 
 /// The metric that the criteria use.
 const KNN: &str = "k-NN accuracy";
-
-fn interval(j: &verdict::Judgement) -> String {
-    if !j.estimate.value.is_finite() {
-        return "unknown (too few seeds)".into();
-    }
-    format!("{:.2} ({:.2} to {:.2})", j.estimate.value, j.estimate.low, j.estimate.high)
-}

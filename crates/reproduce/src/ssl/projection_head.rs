@@ -122,6 +122,8 @@ impl Config {
     fn check(&self) -> Result<()> {
         let l = &self.linear;
         FeatureTask::new(l.phi.clone(), l.alpha.clone(), vec![1.0; l.phi.len()])?;
+        // A feature that is always disrupted has no weight to be compared with.
+        check_list("linear.alpha", &l.alpha, 0.0..1.0)?;
         check_range("linear.width", l.width as f64, l.phi.len() as f64..)?;
         check_range("linear.std", l.std, f64::MIN_POSITIVE..)?;
         check_range("linear.lr", l.lr, f64::MIN_POSITIVE..)?;
@@ -328,7 +330,7 @@ impl Experiment for ProjectionHeads {
     fn seeds(&self, scale: Scale) -> usize {
         match scale {
             Scale::Smoke => 1,
-            Scale::Small => 5,
+            Scale::Small => 4,
             Scale::Full => 3,
         }
     }
@@ -473,7 +475,7 @@ impl Experiment for ProjectionHeads {
             " Encoders are four convolutions of up to 256 channels on images pooled to 16x16, trained for a few hundred steps, and the heads other than the MLP are run at the focal probability alone; the paper trains ResNet-18 for 400 epochs."
         };
         format!(
-            "{images}{small} Everything is trained by Adam. Probes of images are ridge regressions on standardised features, below and above the head alike as they are or with rows of length 1, whichever with the best penalty is best on held-out labelled images. Few-shot probes are logistic regressions on features scaled by one number, with penalties chosen likewise. Robustness under group shift (Waterbirds, UrbanCars, ImageNet variants) is not run. The feature model and its limits are a derivation for the mechanism that the paper describes; the paper's own theorems and tables were not at hand."
+            "{images}{small} Networks on the population's loss take plain gradient descent; everything else is trained by Adam, with weight decay as an L2 penalty. Probes of images are ridge regressions on standardised features, below and above the head alike as they are or with rows of length 1, whichever with the best penalty is best on held-out labelled images. Few-shot probes are logistic regressions on features scaled by one number, with penalties chosen likewise. Robustness under group shift (Waterbirds, UrbanCars, ImageNet variants) is not run. The feature model and its limits are a derivation for the mechanism that the paper describes; the paper's own theorems and tables were not at hand."
         )
     }
 }

@@ -83,7 +83,7 @@ impl<'a> Study<'a> {
     fn apart(&self, what: &str, a: Measure, b: Measure) -> Result<String> {
         let each = self.parts.iter().map(|part| {
             let j = verdict::difference(&self.values(a, part)?, &self.values(b, part)?, 0.0);
-            Ok(format!("{} {}", self.name(part), interval(&j)))
+            Ok(format!("{} {j}", self.name(part)))
         });
         Ok(format!("{what}, in points: {}", each.collect::<Result<Vec<_>>>()?.join("; ")))
     }
@@ -103,7 +103,7 @@ impl<'a> Study<'a> {
             self.mean(da)?,
             self.mean(mt)?,
             self.mean(SI)?,
-            interval(&over_mt),
+            over_mt,
             self.apart("SLA minus DA", SI, da)?,
             self.apart("minus MT", SI, mt)?,
             self.apart("minus baseline", SI, BASELINE)?,
@@ -203,13 +203,6 @@ impl<'a> Study<'a> {
         let judged = self.pooled_over(&parts, &[BASELINE, SD], SD, BASELINE)?;
         Ok(Finding::new("C7", judged, "Standardised, pooled over ratios and seeds."))
     }
-}
-
-fn interval(j: &Judgement) -> String {
-    if !j.estimate.value.is_finite() {
-        return "unknown (too few seeds)".into();
-    }
-    format!("{:.2} ({:.2} to {:.2})", j.estimate.value, j.estimate.low, j.estimate.high)
 }
 
 /// The finding of every claim.

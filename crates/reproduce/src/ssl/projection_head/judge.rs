@@ -163,7 +163,7 @@ impl<'a> Study<'a> {
             let arm = self.digits(Head::Mlp, *p);
             let [pre, post] = ACCURACY.map(|name| self.values(arm, name));
             let (pre, post) = (stats::mean(&pre?), stats::mean(&post?));
-            Ok(format!("{pre:.2} and {post:.2} at p = {p}, difference {}", interval(gap)))
+            Ok(format!("{pre:.2} and {post:.2} at p = {p}, difference {gap}"))
         });
         let note =
             format!("Digit accuracy (%) below and above the head: {}.", each.collect::<Result<Vec<_>>>()?.join("; "));
@@ -179,7 +179,7 @@ impl<'a> Study<'a> {
             let gap = self.gap(arm)?;
             let [pre, post] = ACCURACY.map(|name| self.values(arm, name));
             let (pre, post) = (stats::mean(&pre?), stats::mean(&post?));
-            notes.push(format!("{} {pre:.2} and {post:.2}, difference {}", loss.words(), interval(&gap)));
+            notes.push(format!("{} {pre:.2} and {post:.2}, difference {gap}", loss.words()));
             gaps.push(gap);
         }
         let verdict = Verdict::all(&gaps.iter().map(|g| g.verdict).collect::<Vec<_>>());
@@ -206,8 +206,8 @@ impl<'a> Study<'a> {
             stats::mean(&mlp),
             stats::mean(&fixed),
             stats::mean(&none),
-            interval(&gain),
-            interval(&verdict::difference(&fixed, &mlp, 0.0)),
+            gain,
+            verdict::difference(&fixed, &mlp, 0.0),
         );
         Ok(Finding::new("C6", gain, note).verdict(self.enough(verdict)))
     }
@@ -233,13 +233,6 @@ impl<'a> Study<'a> {
         let verdict = self.enough(Verdict::of(stats::mean(&with) < stats::mean(&without)));
         Ok(Finding::new("C7", judged, note).verdict(verdict))
     }
-}
-
-fn interval(j: &Judgement) -> String {
-    if !j.estimate.value.is_finite() {
-        return "unknown (too few seeds)".into();
-    }
-    format!("{:.2} ({:.2} to {:.2})", j.estimate.value, j.estimate.low, j.estimate.high)
 }
 
 /// The finding of every claim.
