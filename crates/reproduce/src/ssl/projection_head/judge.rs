@@ -24,6 +24,11 @@ struct Study<'a> {
     config: Config,
 }
 
+/// A verdict that stands on means over seeds.
+fn enough(seeds: usize, verdict: Verdict) -> Verdict {
+    if seeds >= verdict::MIN_SEEDS { verdict } else { Verdict::NotJudged }
+}
+
 impl<'a> Study<'a> {
     fn new(results: &'a Results) -> Result<Self> {
         Ok(Self { results, config: results.plan().config()? })
@@ -31,11 +36,6 @@ impl<'a> Study<'a> {
 
     fn values(&self, arm: Arm, metric: &str) -> Result<Vec<f64>> {
         self.results.values(&arm.to_string(), metric)
-    }
-
-    /// A verdict that stands on means over seeds.
-    fn enough(&self, verdict: Verdict) -> Verdict {
-        if self.results.plan().seeds.len() >= verdict::MIN_SEEDS { verdict } else { Verdict::NotJudged }
     }
 
     fn sampled(&self) -> Arm {
@@ -93,7 +93,7 @@ impl<'a> Study<'a> {
             pre.len()
         );
         let met = closed.verdict == Verdict::Reproduced && ordered == pre.len();
-        Ok(Finding::new("C1", closed, note).against(0.02).verdict(self.enough(Verdict::of(met))))
+        Ok(Finding::new("C1", closed, note).against(0.02).verdict(enough(pre.len(), Verdict::of(met))))
     }
 
     /// C2.
@@ -123,7 +123,7 @@ impl<'a> Study<'a> {
             above.len(),
             points(&above),
         );
-        let judged = Judgement { estimate, verdict: self.enough(verdict) };
+        let judged = Judgement { estimate, verdict: enough(self.results.plan().seeds.len(), verdict) };
         Ok(Finding::new("C2", judged, note).against(0.8))
     }
 
@@ -209,7 +209,7 @@ impl<'a> Study<'a> {
             gain,
             verdict::difference(&fixed, &mlp, 0.0),
         );
-        Ok(Finding::new("C6", gain, note).verdict(self.enough(verdict)))
+        Ok(Finding::new("C6", gain, note).verdict(enough(mlp.len(), verdict)))
     }
 
     /// C7.
@@ -230,7 +230,7 @@ impl<'a> Study<'a> {
             accuracies(decayed)?,
         );
         let judged = verdict::difference(&without, &with, 0.0);
-        let verdict = self.enough(Verdict::of(stats::mean(&with) < stats::mean(&without)));
+        let verdict = enough(with.len(), Verdict::of(stats::mean(&with) < stats::mean(&without)));
         Ok(Finding::new("C7", judged, note).verdict(verdict))
     }
 }
@@ -324,7 +324,7 @@ impl Study<'_> {
     }
 
     fn accuracies(&self) -> Result<Vec<Plot>> {
-        let n = self.results.plan().seeds.len();
+        let n = self.results.seeds(&self.digits(Head::Mlp, self.config.focus).to_string()).len();
         let lines = ACCURACY.iter().enumerate().map(|(i, metric)| {
             let points = self.config.p_drop.iter().map(|&p| -> Result<(f64, f64, f64)> {
                 let (mean, half) = summary(&self.values(self.digits(Head::Mlp, p), metric)?);
