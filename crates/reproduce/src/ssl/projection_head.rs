@@ -4,6 +4,7 @@
 //! that one view may drop, (d) encoders on super-classes, judged on the classes within them. All arms of a part and seed start
 //! from the same encoder and see the same images in the same order.
 
+mod arm;
 mod images;
 mod judge;
 mod models;
@@ -17,6 +18,7 @@ use crate::ssl::pretrain::Training;
 use crate::verdict::Finding;
 use crate::vision::{Encoder, check_side};
 use anyhow::{Result, bail, ensure};
+use arm::{Arm, Head, Supervision};
 use autodidact_core::error::check_range;
 use autodidact_ssl::projection_head::{DiagonalNet, FeatureTask};
 use serde::{Deserialize, Serialize};
@@ -193,78 +195,6 @@ impl Config {
             Supervision::ALL.iter().flat_map(|&loss| heads.iter().map(move |&head| Arm::Coarse { loss, head })),
         );
         arms
-    }
-}
-
-/// Which head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Head {
-    Mlp,
-    Fixed,
-    None,
-}
-
-impl Head {
-    const ALL: [Head; 3] = [Head::Mlp, Head::Fixed, Head::None];
-
-    fn name(self) -> &'static str {
-        match self {
-            Head::Mlp => "mlp",
-            Head::Fixed => "fixed",
-            Head::None => "none",
-        }
-    }
-}
-
-/// Which loss of super-classes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Supervision {
-    CrossEntropy,
-    SupCon,
-}
-
-impl Supervision {
-    const ALL: [Supervision; 2] = [Supervision::CrossEntropy, Supervision::SupCon];
-
-    fn name(self) -> &'static str {
-        match self {
-            Supervision::CrossEntropy => "ce",
-            Supervision::SupCon => "supcon",
-        }
-    }
-
-    fn words(self) -> &'static str {
-        match self {
-            Supervision::CrossEntropy => "cross entropy",
-            Supervision::SupCon => "SupCon",
-        }
-    }
-}
-
-/// What one cell does.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Arm {
-    /// (a), the population's gradient.
-    Linear,
-    /// (a), batches of samples.
-    Sampled { weight_decay: f64 },
-    /// (b); nothing in it is random.
-    Diagonal,
-    /// (c).
-    Digits { head: Head, p: f64, strength: f64 },
-    /// (d).
-    Coarse { loss: Supervision, head: Head },
-}
-
-impl std::fmt::Display for Arm {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Arm::Linear => write!(f, "linear"),
-            Arm::Sampled { weight_decay } => write!(f, "sampled/decay={weight_decay}"),
-            Arm::Diagonal => write!(f, "diagonal"),
-            Arm::Digits { head, p, strength } => write!(f, "digits/{}/drop={p}/strength={strength}", head.name()),
-            Arm::Coarse { loss, head } => write!(f, "coarse/{}/{}", loss.name(), head.name()),
-        }
     }
 }
 

@@ -6,6 +6,7 @@ use anyhow::Result;
 use autodidact_core::seed;
 use autodidact_datasets::image::{ImageSet, digits, shapes};
 use autodidact_datasets::load_images;
+use rand::seq::SliceRandom;
 use std::f64::consts::TAU;
 use tch::{Device, Kind, Tensor};
 
@@ -89,7 +90,6 @@ pub(super) fn composites(
 }
 
 fn order(n: usize, seed: u64) -> Vec<i64> {
-    use rand::seq::SliceRandom;
     let mut order: Vec<i64> = (0..n as i64).collect();
     order.shuffle(&mut seed::rng(seed, &["digits"]));
     order
@@ -102,7 +102,9 @@ fn pooled(x: &Tensor, side: i64) -> Tensor {
 
 /// Images of part (d), the same for every seed and arm.
 pub(super) struct Classes {
+    /// Training images with their classes.
     pub train: Part,
+    /// Test images.
     pub test: Part,
     /// Super-class of every class.
     pub coarse: Tensor,
@@ -125,6 +127,7 @@ const CIFAR10: [i64; 10] = [0, 0, 1, 1, 1, 1, 1, 1, 0, 0];
 const SHAPES: [i64; 10] = [0, 1, 0, 1, 0, 1, 0, 1, 0, 1];
 
 impl Classes {
+    /// At most `train` training images and `test` test images.
     pub fn load(plan: &Plan, (train, test): (usize, usize), side: i64) -> Result<Self> {
         let split = seed::derive(0, &["projection-head", "classes"]);
         let (coarse, (some, held)): (&[i64], _) = match plan.dataset.as_str() {

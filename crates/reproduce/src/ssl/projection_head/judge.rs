@@ -221,13 +221,19 @@ impl<'a> Study<'a> {
             let [pre, post] = ACCURACY.map(|name| self.values(arm, name));
             Ok(format!("{:.2} and {:.2}", stats::mean(&pre?), stats::mean(&post?)))
         };
+        let variation = |arm: Arm| -> Result<String> {
+            let [pre, post] = VARIATION.map(|name| self.values(arm, name));
+            Ok(format!("{:.2} and {:.2}", stats::mean(&pre?), stats::mean(&post?)))
+        };
         let note = format!(
-            "Absolute gap in points {:.2} without and {:.2} with decay {}; accuracies (%) below and above {} without, {} with. Without minus with is shown.",
+            "Absolute gap in points {:.2} without and {:.2} with decay {}; accuracies (%) below and above {} without, {} with; coefficients of variation of the weights {} without, {} with. Without minus with is shown.",
             stats::mean(&without),
             stats::mean(&with),
             self.config.sampled.weight_decay,
             accuracies(self.sampled())?,
             accuracies(decayed)?,
+            variation(self.sampled())?,
+            variation(decayed)?,
         );
         let judged = verdict::difference(&without, &with, 0.0);
         let verdict = enough(with.len(), Verdict::of(stats::mean(&with) < stats::mean(&without)));
@@ -347,7 +353,7 @@ impl Study<'_> {
             }
             Ok(bars)
         };
-        let heads = Head::ALL.map(|h| (format!("{} head", h.name()), self.digits(h, self.config.focus)));
+        let heads = Head::ALL.map(|h| (h.words().to_owned(), self.digits(h, self.config.focus)));
         let caption = format!(
             "Digit accuracy by head, one view without its digit with probability {}; means of {n} seeds with 95 % intervals.",
             self.config.focus
