@@ -165,8 +165,16 @@ impl<'a> Study<'a> {
             let (pre, post) = (stats::mean(&pre?), stats::mean(&post?));
             Ok(format!("{pre:.2} and {post:.2} at p = {p}, difference {gap}"))
         });
-        let note =
-            format!("Digit accuracy (%) below and above the head: {}.", each.collect::<Result<Vec<_>>>()?.join("; "));
+        let ends = [self.config.p_drop[self.config.p_drop.len() - 1], self.config.p_drop[0]];
+        let of = |p: f64| -> Result<Vec<f64>> {
+            let [pre, post] = ACCURACY.map(|name| self.values(self.digits(Head::Mlp, p), name));
+            Ok(pre?.iter().zip(post?).map(|(pre, post)| pre - post).collect())
+        };
+        let growth = verdict::difference(&of(ends[0])?, &of(ends[1])?, 0.0);
+        let note = format!(
+            "Digit accuracy (%) below and above the head: {}. The difference grows from the least to the largest probability by {growth}.",
+            each.collect::<Result<Vec<_>>>()?.join("; ")
+        );
         Ok(Finding::new("C4", focal, note).verdict(verdict))
     }
 
