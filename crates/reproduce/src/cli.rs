@@ -247,7 +247,9 @@ fn plan(experiment: &dyn Experiment, args: &RunArgs) -> Result<Plan> {
         find("arm", arm, arms.into_iter().map(|a| (a, ())))?;
     }
     // Last: it may download.
-    plan.data = autodidact_datasets::fingerprint(dataset, plan.data_dir.as_deref(), plan.download)?;
+    let sets = std::iter::once(dataset).chain(experiment.further_datasets(dataset).iter().copied());
+    let identity = |set| autodidact_datasets::fingerprint(set, plan.data_dir.as_deref(), plan.download);
+    plan.data = sets.map(identity).collect::<Result<Vec<_>, _>>()?.join("+");
     Ok(plan)
 }
 

@@ -94,7 +94,7 @@ pub struct Plan {
     pub seeds: Vec<u64>,
     /// Name of the data set.
     pub dataset: String,
-    /// Identity of its content ([`autodidact_datasets::fingerprint`]).
+    /// Identity of the content of all data that are read ([`autodidact_datasets::fingerprint`]).
     pub data: String,
     /// The user's folder of data sets.
     pub data_dir: Option<PathBuf>,
@@ -162,6 +162,11 @@ pub trait Experiment: Sync {
 
     /// Names of the data sets it runs on; the first is the default and needs no download.
     fn datasets(&self) -> &'static [&'static str];
+
+    /// Names of the data sets that are read beside the chosen one, whose content then decides the numbers too.
+    fn further_datasets(&self, _dataset: &str) -> &'static [&'static str] {
+        &[]
+    }
 
     /// Number of seeds by default.
     fn seeds(&self, scale: Scale) -> usize {

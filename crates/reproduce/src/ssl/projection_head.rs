@@ -269,6 +269,10 @@ impl Experiment for ProjectionHeads {
         &["digits", "cifar10", "cifar100"]
     }
 
+    fn further_datasets(&self, dataset: &str) -> &'static [&'static str] {
+        if dataset == "digits" { &[] } else { &["mnist"] }
+    }
+
     fn seeds(&self, scale: Scale) -> usize {
         match scale {
             Scale::Smoke => 1,
