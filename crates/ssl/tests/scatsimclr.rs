@@ -141,7 +141,10 @@ fn tiles_are_cut_row_by_row_and_come_in_the_order_of_their_label() {
         }
     }
     assert_eq!(task.pose(&x, &mut rng(0, &["order"])).unwrap().0, copies);
-    assert!(tiles(&Tensor::zeros([1, 1, 2, 9], CPU)).is_err());
+    for side in 1..=12 {
+        let cut = tiles(&Tensor::zeros([1, 1, side, 9], CPU));
+        assert_eq!(cut.is_ok(), side == 3 || side > 4, "side {side}");
+    }
 }
 
 #[test]
@@ -177,7 +180,9 @@ fn fresh_heads_guess_and_drop_units_in_training_only() {
     }
     let vs = VarStore::new(Device::Cpu);
     let jigsaw = Pretext::jigsaw(vs.root(), 64, &orders).unwrap();
-    assert!(jigsaw.logits(&h.narrow(0, 0, 10), false).unwrap_err().to_string().contains("[9 N, features]"));
+    assert!(jigsaw.logits(&h.narrow(0, 0, 10), false).unwrap_err().to_string().contains("[9 N, 64]"));
+    let rotation = Pretext::rotation(vs.root(), 32).unwrap();
+    assert!(rotation.logits(&h, false).unwrap_err().to_string().contains("[4 N, 32]"));
     assert!(Pretext::jigsaw(vs.root(), 64, &[[0; 9], [1; 9]]).is_err());
 }
 
@@ -211,4 +216,8 @@ fn sizes_that_do_not_fit_are_errors() {
     let encoder = Encoder::scattering(vs.root() / "encoder", 3, scattering(2, 2, 32), &config).unwrap();
     let e = encoder.forward(&Tensor::zeros([1, 3, 28, 28], CPU), false).unwrap_err();
     assert!(e.to_string().contains("[B, C, 32, 32]"), "{e}");
+    let e = encoder.forward(&Tensor::zeros([1, 1, 32, 32], CPU), false).unwrap_err();
+    assert!(e.to_string().contains("[B, 3, H, W]"), "{e}");
+    let empty = AdapterConfig { stages: vec![(64, 0)], ..config };
+    assert!(Adapter::new(vs.root(), 8, &empty).is_err());
 }

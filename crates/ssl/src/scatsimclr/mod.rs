@@ -80,10 +80,11 @@ impl Adapter {
     /// Fresh weights for maps of `channels` channels.
     ///
     /// # Errors
-    /// Widths, or a pooling grid, that are not positive.
+    /// Widths, numbers of blocks, or a pooling grid, that are not positive.
     pub fn new(p: Path, channels: i64, config: &AdapterConfig) -> Result<Self> {
-        if config.stem < 1 || config.pool < 1 || channels < 1 || config.stages.iter().any(|s| s.0 < 1) {
-            return Err(Error::value("adapter", "positive widths and pooling grid", format!("{config:?}")));
+        if config.stem < 1 || config.pool < 1 || channels < 1 || config.stages.iter().any(|s| s.0 < 1 || s.1 < 1) {
+            let expected = "positive widths, numbers of blocks and pooling grid";
+            return Err(Error::value("adapter", expected, format!("{config:?}")));
         }
         let norm = config.input_norm.then(|| layers::batch_norm2d(&p / "input_norm", channels));
         let stem = (
@@ -122,6 +123,8 @@ enum Front {
 pub struct Encoder {
     front: Front,
     adapter: Adapter,
+    /// Of the images.
+    channels: i64,
     features: i64,
 }
 
@@ -138,7 +141,7 @@ impl Encoder {
             return Err(Error::value("adapter's pooling grid", expected, format!("{h}x{w}")));
         }
         let adapter = Adapter::new(p / "adapter", channels * scattering.channels(), config)?;
-        Ok(Self { front: Front::Scattering(scattering), adapter, features: config.features() })
+        Ok(Self { front: Front::Scattering(scattering), adapter, channels, features: config.features() })
     }
 
     /// The baseline with everything trained: in place of the transform `scales` 3x3 convolutions of stride 2 and `maps` channels,
@@ -152,6 +155,7 @@ impl Encoder {
         Ok(Self {
             front: Front::Stem(stem),
             adapter: Adapter::new(p / "adapter", maps, config)?,
+            channels,
             features: config.features(),
         })
     }
@@ -164,8 +168,11 @@ impl Encoder {
     /// Representations `[B, features]` of images `[B, C, H, W]`.
     ///
     /// # Errors
-    /// Images of another size than the transform's.
+    /// Images with other channels, or of another size than the transform's.
     pub fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor> {
+        if x.dim() != 4 || x.size()[1] != self.channels {
+            return Err(Error::shape("images", format!("[B, {}, H, W]", self.channels), x));
+        }
         let maps = match &self.front {
             Front::Scattering(scattering) => scattering.forward(x)?,
             Front::Stem(stem) => stem.forward_t(x, train),

@@ -63,7 +63,10 @@ pub enum Pretext {
 
 /// Predicts the number of quarter turns: linear layers of 512, 128 and 4 units, with ReLU and dropout 0.5 between them.
 #[derive(Debug)]
-pub struct RotationHead(Mlp);
+pub struct RotationHead {
+    layers: Mlp,
+    features: i64,
+}
 
 /// Predicts the order of nine tiles: a linear layer of 512 units for each tile, then 4096 units for all nine, then a score for
 /// each order, with ReLU and dropout 0.5 between them.
@@ -82,7 +85,7 @@ impl Pretext {
     /// A width that is not positive.
     pub fn rotation(p: Path, features: i64) -> Result<Self> {
         let config = MlpConfig { dropout: DROPOUT, ..MlpConfig::plain(&[features, HIDDEN, 128, 4]) };
-        Ok(Self::Rotation(RotationHead(Mlp::new(p / "rotation", &config)?)))
+        Ok(Self::Rotation(RotationHead { layers: Mlp::new(p / "rotation", &config)?, features }))
     }
 
     /// The order of tiles, one of `orders` ([`max_hamming_permutations`]; 35 in the paper).
@@ -111,7 +114,7 @@ impl Pretext {
     /// resized to the image's size, `[9N, C, H, W]`, labels `[N]`.
     ///
     /// # Errors
-    /// Images that are not square (rotation) or smaller than 3x3 (jigsaw).
+    /// Images that are not square (rotation) or smaller than 5x5 (jigsaw).
     pub fn pose(&self, x: &Tensor, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         match self {
             Self::Rotation(_) => {
@@ -137,13 +140,16 @@ impl Pretext {
     /// A number of copies that is not a multiple of nine (jigsaw); another width.
     pub fn logits(&self, h: &Tensor, train: bool) -> Result<Tensor> {
         match self {
-            Self::Rotation(RotationHead(head)) => Ok(head.forward_t(h, train)),
+            Self::Rotation(head) => match h.size()[..] {
+                [_, width] if width == head.features => Ok(head.layers.forward_t(h, train)),
+                _ => Err(Error::shape("h", format!("[4 N, {}]", head.features), h)),
+            },
             Self::Jigsaw(head) => match h.size()[..] {
-                [copies, _] if copies > 0 && copies % TILES as i64 == 0 => {
+                [copies, width] if copies > 0 && copies % TILES as i64 == 0 && width == head.tile.ws.size()[1] => {
                     let each = head.tile.forward(h).relu().dropout(DROPOUT, train);
                     Ok(head.all.forward_t(&each.view([copies / TILES as i64, -1]), train))
                 }
-                _ => Err(Error::shape("h", "[9 N, features]", h)),
+                _ => Err(Error::shape("h", format!("[9 N, {}]", head.tile.ws.size()[1]), h)),
             },
         }
     }
@@ -153,11 +159,11 @@ impl Pretext {
 /// does not divide a side, the tiles leave the pixels at their borders out, as the published code does.
 ///
 /// # Errors
-/// Images smaller than 3x3.
+/// Images of which a tile would be empty: sides below 3, or of 4.
 pub fn tiles(x: &Tensor) -> Result<Tensor> {
     let [h, w] = match x.size()[..] {
-        [_, _, h, w] if h >= 3 && w >= 3 => [h, w],
-        _ => return Err(Error::shape("x", "[N, C, H, W] with sides of 3 or more", x)),
+        [_, _, h, w] if [h, w].iter().all(|side| *side >= 3 && *side != 4) => [h, w],
+        _ => return Err(Error::shape("x", "[N, C, H, W] with sides of 3, or of 5 and more", x)),
     };
     let span = |i: i64, side: i64| ((i * side + 2) / 3, (i + 1) * side / 3);
     let all: Vec<Tensor> = (0..TILES as i64)

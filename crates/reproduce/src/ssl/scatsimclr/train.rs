@@ -17,6 +17,9 @@ use std::cell::Cell;
 use tch::nn::{ModuleT, Path};
 use tch::{Kind, Tensor};
 
+/// Most coefficients of the transform, over all labelled images, that are probed.
+const COEFFICIENTS: i64 = 500_000_000;
+
 /// Networks as an arm says, for images of `channels` channels.
 fn embedder(arm: &Arm, setting: &Setting, channels: i64, p: &Path) -> Result<(Embedder, i64)> {
     let scales = arm.scales.unwrap_or(setting.scales);
@@ -46,8 +49,13 @@ fn embedder(arm: &Arm, setting: &Setting, channels: i64, p: &Path) -> Result<(Em
         }
         Network::Resnet18 => (Small::Resnet18.build(at, channels, setting.side)?, Small::Resnet18.features()),
     };
-    let hidden = if arm.network == Network::Resnet18 { width } else { setting.hidden };
-    let projector = Mlp::new(p / "projector", &projector(width, hidden, setting.embedding))?;
+    let (hidden, embedding) = match arm.network {
+        // Nothing is trained; the coefficients are many.
+        Network::Scattering => (1, 1),
+        Network::Resnet18 => (width, setting.embedding),
+        _ => (setting.hidden, setting.embedding),
+    };
+    let projector = Mlp::new(p / "projector", &projector(width, hidden, embedding))?;
     Ok((Embedder::of(encoder, projector), width))
 }
 
@@ -94,7 +102,10 @@ pub(super) fn cell(arm: &Arm, config: &Config, context: &mut Context<'_>) -> Res
         Ok(twin)
     })?;
     let probe_seed = context.seed("probe");
-    let measure = |networks: &Networks| measured(networks, &images, setting, config.probe_epochs, probe_seed);
+    // Of the coefficients alone there would be gigabytes.
+    let most = if arm.network == Network::Scattering { COEFFICIENTS / width } else { i64::MAX };
+    let labels = (setting.labels as i64).min(most).min(images.train.len());
+    let measure = |networks: &Networks| measured(networks, &images, setting.k, labels, config.probe_epochs, probe_seed);
     for (name, value) in measure(&networks)? {
         context.metric(0, name, value);
     }
@@ -151,14 +162,15 @@ pub(super) fn cell(arm: &Arm, config: &Config, context: &mut Context<'_>) -> Res
 fn measured(
     networks: &Networks,
     images: &Images,
-    setting: &Setting,
+    k: i64,
+    labels: i64,
     epochs: usize,
     seed: u64,
 ) -> Result<[(&'static str, f64); 2]> {
-    let labelled = images.train.slice(0, images.train.len().min(setting.labels as i64));
+    let labelled = images.train.slice(0, labels);
     let of = |x: &Tensor| features(&*networks.twin.encoder, x);
     let (bank, queries) = (of(&labelled.x), of(&images.test.x));
-    let neighbours = knn((&bank, &labelled.y), (&queries, &images.test.y), images.classes, setting.k)?;
+    let neighbours = knn((&bank, &labelled.y), (&queries, &images.test.y), images.classes, k)?;
     let (bank, [queries]) = standardise(&bank, [&queries])?;
     let rule = Rule::Adam(Adam::default());
     let probe = LinearProbe { rule, lr: 3e-4, weight_decay: 1e-4, epochs, batch: 64, seed };
