@@ -13,15 +13,10 @@
 //! assert!((loss - (1.0 + 2.0 * (-1f64).exp()).ln()).abs() < 1e-6);
 //! ```
 
-use crate::{check_pair, in_full_precision};
+use crate::{check_pair, in_full_precision, unit};
 use autodidact_core::error::{check_labels, check_matrix, check_range};
 use autodidact_core::{Error, Result};
 use tch::{Kind, Reduction, Tensor};
-
-fn unit(z: &Tensor) -> Tensor {
-    let length = z.norm_scalaropt_dim(2.0, [1i64].as_slice(), true).clamp_min(1e-12);
-    z / length
-}
 
 /// NT-Xent of two views `[N, D]`, temperature `tau` (SimCLR: 0.5 for CIFAR, 0.1 for ImageNet): a scalar, the mean over the
 /// `2N` rows, gradients to both views.

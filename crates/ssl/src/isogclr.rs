@@ -23,7 +23,7 @@
 //! assert!((kl_to_uniform(&h, &tau).unwrap().double_value(&[0]) - 0.4).abs() < 1e-6);
 //! ```
 
-use crate::{check_pair, in_full_precision};
+use crate::{check_pair, in_full_precision, unit};
 use autodidact_core::error::{check_labels, check_matrix, check_range};
 use autodidact_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -196,10 +196,6 @@ fn anchors(
     let gradient = &average + c.rho - (&top - &average).exp() * &mean / n;
     let kl = mean / sum - &log_g;
     Anchors { surrogate: (top - &average).exp() * total / n - outside, log_s: average, gradient, kl }
-}
-
-fn unit(z: &Tensor) -> Tensor {
-    z / z.norm_scalaropt_dim(2.0, [1i64].as_slice(), true).clamp_min(1e-12)
 }
 
 fn check_index(index: &Tensor, n: i64, state: &TemperatureState) -> Result<()> {

@@ -22,6 +22,8 @@ pub mod generative_classifiers;
 pub mod isogclr;
 pub mod label_augmentation;
 pub mod mixed_barlow_twins;
+pub mod moco;
+pub mod multi_head_contrastive;
 pub mod projection_head;
 pub mod rankme;
 pub mod scatsimclr;
@@ -60,4 +62,9 @@ pub(crate) fn in_full_precision<const N: usize, T>(
 ) -> Result<T> {
     let wide = |z: &Tensor| if z.kind() == Kind::Double { z.shallow_clone() } else { z.to_kind(Kind::Float) };
     Precision::F32.run(embeddings[0].device(), || loss(embeddings.map(wide)))
+}
+
+/// Vectors of the last dimension at unit length.
+pub(crate) fn unit(z: &Tensor) -> Tensor {
+    z / z.norm_scalaropt_dim(2.0, [-1i64].as_slice(), true).clamp_min(1e-12)
 }
