@@ -72,6 +72,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "arXiv",
     },
     Paper {
+        slug: "multi-head-contrastive",
+        area: "ssl",
+        title: "Adaptive Multi-head Contrastive Learning",
+        authors: "Wang, Koniusz, Gedeon, Zheng",
+        year: 2023,
+        arxiv: "2310.05615",
+        venue: "ECCV 2024",
+    },
+    Paper {
         slug: "projection-head",
         area: "ssl",
         title: "Investigating the Benefits of Projection Head for Representation Learning",

@@ -30,6 +30,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &ssl::Isogclr,
         &ssl::LabelAugmentation,
         &ssl::MixedBarlowTwins,
+        &ssl::MultiHeadContrastive,
         &ssl::ProjectionHeads,
         &ssl::RankMe,
         &ssl::ScatSimClr,

@@ -81,7 +81,7 @@ impl Embedder {
         Ok(Self::of(encoder, Mlp::new(p / "projector", &MlpConfig::projector(&widths))?))
     }
 
-    /// Embeddings `[N, embedding]` of images in `[0, 1]`.
+    /// Embeddings `[N, embedding]` (or what the projector makes) of images in `[0, 1]`.
     pub fn embed(&self, x: &Tensor, train: bool) -> Tensor {
         self.projector.forward_t(&self.encoder.forward_t(&standardised(x), train), train)
     }
