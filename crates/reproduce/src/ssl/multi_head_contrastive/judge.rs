@@ -140,15 +140,19 @@ impl<'a> Study<'a> {
             let of = |method| at(method, self.part, *tau);
             others.push(format!("{tau}: {}", interval(&self.difference(FEW, &of("multi-head"), &of("nt-xent"))?)));
         }
+        let temperatures = |method: &str| {
+            let mean = |metric| self.results.mean(&self.learned(method), metric);
+            Ok::<_, anyhow::Error>(format!("{:.3} and {:.3}", mean(TAU_POSITIVE)?, mean(TAU_NEGATIVE)?))
+        };
         let note = format!(
-            "Several heads minus one at temperature {} shown (at {}). One head with learned temperatures minus NT-Xent {}; several with learned minus several with constant temperatures {}. {} of AMCL: positives {:.3}, negatives {:.3}.",
+            "Several heads minus one at temperature {} shown (at {}). One head with learned temperatures minus NT-Xent {}; several with learned minus several with constant temperatures {} (with temperatures from the entrywise product {}). Mean temperatures of positives and negatives at the end: {} ({}).",
             self.config.tau,
             others.join(", "),
             interval(&adaptive),
             interval(&both),
-            "Mean temperatures at the end",
-            self.results.mean(&self.learned("amcl"), TAU_POSITIVE)?,
-            self.results.mean(&self.learned("amcl"), TAU_NEGATIVE)?,
+            interval(&self.difference(FEW, &self.learned("amcl-hadamard"), &several)?),
+            temperatures("amcl")?,
+            temperatures("amcl-hadamard")?,
         );
         Ok(Finding::new("C3", heads, note).against(self.results.mean(&one, FEW)?).verdict(verdict))
     }
@@ -228,6 +232,9 @@ fn softened(finding: Finding, sign: bool) -> Finding {
 }
 
 fn interval(j: &Judgement) -> String {
+    if j.estimate.value.is_nan() {
+        return "not known".into();
+    }
     format!("{:+.2} [{:.2}, {:.2}]", j.estimate.value, j.estimate.low, j.estimate.high)
 }
 
@@ -264,9 +271,12 @@ pub fn plots(results: &Results) -> Result<Vec<Plot>> {
     }
     add("wider hidden layer".into(), &study.at("wide-hidden"), 3)?;
     add("wider layer and embedding".into(), &study.at("wide"), 3)?;
-    for (method, label, colour) in
-        [("amcl-one-head", "AMCL, one head", 2), ("amcl", "AMCL", 2), ("amcl-linear", "AMCL, linear form", 7)]
-    {
+    for (method, label, colour) in [
+        ("amcl-one-head", "AMCL, one head", 2),
+        ("amcl", "AMCL", 2),
+        ("amcl-hadamard", "AMCL, entrywise product", 4),
+        ("amcl-linear", "AMCL, linear form", 7),
+    ] {
         add(label.into(), &study.learned(method), colour)?;
     }
     let mut by_heads = vec![];
@@ -299,7 +309,7 @@ pub fn plots(results: &Results) -> Result<Vec<Plot>> {
     let mut temperatures = vec![];
     for (name, arm, colour) in [
         ("AMCL", study.learned("amcl"), 2),
-        ("one head", study.learned("amcl-one-head"), 0),
+        ("entrywise", study.learned("amcl-hadamard"), 4),
         ("linear form", study.learned("amcl-linear"), 7),
     ] {
         for (kind, metric) in [("positives", TAU_POSITIVE), ("negatives", TAU_NEGATIVE)] {

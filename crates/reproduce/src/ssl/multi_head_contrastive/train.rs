@@ -14,7 +14,7 @@ use autodidact_core::seed;
 use autodidact_core::train::Progress;
 use autodidact_datasets::augment::{Pipeline, SimClr, Transform};
 use autodidact_ssl::multi_head_contrastive::{
-    AmclOutput, Heads, MultiHeadProjector, PairTemperature, Rule, SimilarityHistogram, TemperatureConfig,
+    AmclOutput, Heads, MultiHeadProjector, PairTemperature, Rule, SimilarityHistogram,
 };
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -85,7 +85,7 @@ impl Model {
         let several = arm.heads.unwrap_or(config.heads);
         let (heads, hidden, output) = match arm.method {
             Method::NtXent | Method::AmclOne => (1, 1, 1),
-            Method::MultiHead | Method::Amcl | Method::Linear => (several, 1, 1),
+            Method::MultiHead | Method::Amcl | Method::Hadamard | Method::Linear => (several, 1, 1),
             Method::WideHidden => (1, several, 1),
             Method::Wide => (1, several, several),
         };
@@ -95,11 +95,12 @@ impl Model {
             let encoder = spec.encoder.build(p / "encoder", images.channels, setting.side)?;
             Ok(Embedder::of(encoder, MultiHeadProjector::new(p / "projector", spec.encoder.features(), &shape)?))
         })?;
-        let rule = match tau {
-            Some(tau) => TemperatureConfig { rule: Rule::Constant(tau), ..Default::default() },
-            None => config.temperature(),
+        let rule = match (tau, arm.method) {
+            (Some(tau), _) => Rule::Constant(tau),
+            (None, Method::Hadamard) => Rule::Hadamard,
+            (None, _) => Rule::DotOfPhi,
         };
-        let temperature = PairTemperature::new(networks.variables(), shape.output, &rule)?;
+        let temperature = PairTemperature::new(networks.variables(), shape.output, &config.temperature(rule))?;
         Ok(Self { networks, temperature, arm: *arm })
     }
 
