@@ -133,6 +133,29 @@ def mixed_barlow_twins(n, d):
 
 
 @peer("torch")
+def amcl(n, d, low=0.1, high=1.0, beta=0.01, hidden=128):
+    d = d // 2
+    first, last = (0.1 * scrambled((hidden, width), phase) for width, phase in ((d, 0.25), (hidden, 0.75)))
+    biases = [0.1 * scrambled((hidden,), phase) for phase in (0.25, 0.75)]
+    positive = torch.arange(2 * n).roll(n)
+    pair, rows, linear = torch.eye(n, dtype=bool).repeat(2, 2), torch.arange(2 * n), torch.nn.functional.linear
+
+    def loss(za, zb):
+        z = torch.cat([za.view(n, 2, d), zb.view(n, 2, d)]).transpose(0, 1)
+        z = torch.nn.functional.normalize(z, dim=2)
+        phi = linear(linear(z, first, biases[0]).relu(), last, biases[1])
+        tau = low + (high - low) * (phi @ phi.mT).sigmoid()
+        logits = (z @ z.mT / tau).masked_fill(torch.eye(2 * n, dtype=bool), -torch.inf)
+        contrast = torch.nn.functional.cross_entropy(logits.flatten(0, 1), positive.repeat(2))
+        omega = d / 2 * tau.log() + 1 / tau
+        above = omega[:, rows, positive].mean()
+        below = omega.masked_fill(pair, 0).sum() / (4 * n * (2 * n - 2))
+        return 2 * (contrast + beta * (above - below))
+
+    return loss_and_gradient(loss, n, d * 2)
+
+
+@peer("torch")
 def isogclr(n, d, gamma=0.8, eta=0.03, beta=0.5, rho=0.4, clip=3.0):
     tau, s, momentum = torch.full((n,), 0.1), torch.zeros(n), torch.zeros(n)
     others = 1 - torch.eye(n).repeat(2, 2)

@@ -7,6 +7,7 @@ use autodidact_ssl::barlow_twins::BarlowTwinsLoss;
 use autodidact_ssl::contrastive::{nt_xent, supcon};
 use autodidact_ssl::isogclr::{Isogclr, TemperatureState};
 use autodidact_ssl::mixed_barlow_twins::{Mix, MixedBarlowTwins};
+use autodidact_ssl::multi_head_contrastive::{Amcl, PairTemperature, TemperatureConfig};
 use autodidact_ssl::projection_head::spectral_contrastive_loss;
 use autodidact_ssl::rankme::{EPS, rankme};
 use autodidact_ssl::scattering::Scattering2d;
@@ -54,6 +55,10 @@ pub fn entries() -> Vec<Entry> {
         let entry = isogclr(n, d).beside_python("the formula in PyTorch", "isogclr", json!({"n": n, "d": d}));
         all.push(entry.agreeing(1e-4).at_most(1.0));
     }
+    for (n, d) in [(256, 128), (256, 2048), (1024, 128), (1024, 2048)] {
+        let entry = amcl(n, d).beside_python("the formula in PyTorch", "amcl", json!({"n": n, "d": d}));
+        all.push(entry.agreeing(1e-4).at_most(1.0));
+    }
     let growth = [128, 512, 2048].map(|d| {
         entry(format!("ssl/growth/barlow-twins/d={d}"), BARLOW_TWINS, 256, d)
             .in_series("Barlow Twins loss over D at N = 256", d as f64)
@@ -79,6 +84,24 @@ fn isogclr(n: i64, d: i64) -> Entry {
         let mut state = TemperatureState::new(store.root(), n, &loss)?;
         let index = Tensor::arange(n, (Kind::Int64, Device::Cpu));
         Ok(Box::new(move || gradient(|za, zb| Ok(loss.forward(za, zb, &index, &mut state)?.surrogate), &za, &zb)))
+    })
+}
+
+/// AMCL with learned temperatures, the columns as two heads.
+fn amcl(n: i64, d: i64) -> Entry {
+    Entry::new(format!("ssl/amcl/n={n},d={d}"), "loss and gradient, two heads", move || {
+        let [za, zb] = views(n, d);
+        let store = VarStore::new(Device::Cpu);
+        let temperature = PairTemperature::new(store.root(), d / 2, &TemperatureConfig::default())?;
+        for (name, mut weight) in store.variables() {
+            let phase = if name.contains(".0.") { 0.25 } else { 0.75 };
+            let value = scrambled(&weight.size(), phase, Kind::Float) * 0.1;
+            tch::no_grad(|| weight.copy_(&value));
+        }
+        let heads = move |z: &Tensor| z.view([n, 2, d / 2]).transpose(0, 1);
+        let loss = Amcl::default();
+        let of = move |za: &Tensor, zb: &Tensor| Ok(loss.simclr(&heads(za), &heads(zb), &temperature)?.loss);
+        Ok(Box::new(move || gradient(&of, &za, &zb)))
     })
 }
 

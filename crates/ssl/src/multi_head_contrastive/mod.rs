@@ -97,8 +97,8 @@ struct Pairs {
     tau_pos: Tensor,
     negatives: Tensor,
     tau_neg: Tensor,
-    /// `[R, M]`: no negative is there; and how many of these each row has.
-    masked: Option<(Tensor, i64)>,
+    /// Rows of a view, if all rows of both views are anchors and columns: an anchor and its positive are no negatives.
+    views: Option<i64>,
     /// `d'`.
     width: i64,
 }
@@ -147,8 +147,7 @@ impl Amcl {
             let tau_neg = temperature.all(&z, &z)?;
             // Both are symmetric, so the second view's positives are the first's.
             let [positive, tau_pos] = [&negatives, &tau_neg].map(|x| x.diagonal(n, 1, 2).repeat([1, 2]));
-            let masked = Tensor::eye(n, (Kind::Bool, z.device())).repeat([2, 2]);
-            self.contrast(&Pairs { positive, tau_pos, negatives, tau_neg, masked: Some((masked, 2)), width })
+            Ok(self.contrast(&Pairs { positive, tau_pos, negatives, tau_neg, views: Some(n), width }))
         })
     }
 
@@ -173,14 +172,14 @@ impl Amcl {
         }
         in_full_precision([queries, keys, queue], |[queries, keys, queue]| {
             let (q, k, queue) = (unit(&queries), unit(&keys.detach()), queue.detach());
-            self.contrast(&Pairs {
+            Ok(self.contrast(&Pairs {
                 positive: (&q * &k).sum_dim_intlist([2i64].as_slice(), false, q.kind()),
                 tau_pos: temperature.rows(&q, &k)?,
                 negatives: q.matmul(&queue.transpose(1, 2)),
                 tau_neg: temperature.all(&q, &queue)?,
-                masked: None,
+                views: None,
                 width,
-            })
+            }))
         })
     }
 
@@ -260,28 +259,33 @@ impl Amcl {
         }
     }
 
-    fn contrast(&self, p: &Pairs) -> Result<AmclOutput> {
-        let hide = |x: &Tensor, value: f64| match &p.masked {
-            Some((masked, _)) => x.masked_fill(masked, value),
-            None => x.shallow_clone(),
-        };
+    fn contrast(&self, p: &Pairs) -> AmclOutput {
         let log_sum = |x: Tensor| x.logsumexp([-1i64].as_slice(), false);
+        let hidden = p.views.map(|n| Tensor::eye(n, (Kind::Bool, p.positive.device())).repeat([2, 2]));
+        // Fresh products, which no other operation holds, are filled in place.
+        let hide = |mut x: Tensor| match &hidden {
+            Some(hidden) => x.masked_fill_(hidden, f64::NEG_INFINITY),
+            None => x,
+        };
         let hardest = |s: &Tensor, tau: &Tensor, kappa: i64| {
             let (s, at) = s.topk(kappa, -1, true, false);
             (s, tau.gather(-1, &at, false))
         };
-        let of_negatives = |kappa: i64| hardest(&hide(&p.negatives, f64::NEG_INFINITY), &p.tau_neg, kappa);
-        let drawn = &p.positive / &p.tau_pos;
-        // What negatives add, and the temperatures of those that count.
-        let (pushed, tau) = match self.form {
-            // Divided before it is hidden: minus infinity has no gradient for its temperature.
+        let of_negatives = |kappa: i64| hardest(&hide(p.negatives.copy()), &p.tau_neg, kappa);
+        let inverse_pos = p.tau_pos.reciprocal();
+        let drawn = &p.positive * &inverse_pos;
+        let mut all = false;
+        // What negatives add, and the inverse temperatures of those that count.
+        let (pushed, inverse) = match self.form {
             Form::Soft { kappa: None } => {
-                let logits = hide(&(&p.negatives / &p.tau_neg), f64::NEG_INFINITY);
-                (log_sum(logits), p.tau_neg.shallow_clone())
+                all = true;
+                let inverse = p.tau_neg.reciprocal();
+                (log_sum(hide(&p.negatives * &inverse)), inverse)
             }
             Form::Soft { kappa: Some(kappa) } => {
                 let (s, tau) = of_negatives(kappa);
-                (log_sum(s / &tau), tau)
+                let inverse = tau.reciprocal();
+                (log_sum(s * &inverse), inverse)
             }
             Form::TopKappaLinear { kappa } => {
                 let (mut s, mut tau) = of_negatives(kappa);
@@ -289,21 +293,31 @@ impl Amcl {
                     let with = |x: &Tensor, positive: &Tensor| Tensor::cat(&[x, &positive.unsqueeze(-1)], -1);
                     (s, tau) = hardest(&with(&s, &p.positive), &with(&tau, &p.tau_pos), kappa);
                 }
-                (mean_last(&(s / &tau)), tau)
+                let inverse = tau.reciprocal();
+                (mean_last(&(s * &inverse)), inverse)
             }
         };
-        let mean = |x: Tensor| match (&p.masked, self.form) {
-            (Some((masked, hidden)), Form::Soft { kappa: None }) => {
-                x.masked_fill(masked, 0.0).sum_dim_intlist([-1i64].as_slice(), false, x.kind())
-                    / (x.size()[2] - hidden) as f64
+        // Over the negatives that count, of all anchors of a head: `[C, R, M] -> [C]`.
+        let mean = |x: &Tensor| {
+            let sum = |x: &Tensor| x.flatten(1, -1).sum_dim_intlist([1i64].as_slice(), false, x.kind());
+            let (r, m) = (x.size()[1], x.size()[2]);
+            match p.views.filter(|_| all) {
+                Some(n) => {
+                    let others = [0, n, -n].map(|at| sum(&x.diagonal(at, 1, 2)));
+                    (sum(x) - &others[0] - &others[1] - &others[2]) / (r * (m - 2)) as f64
+                }
+                None => sum(x) / (r * m) as f64,
             }
-            _ => mean_last(&x),
         };
         let soft = self.with_positive && matches!(self.form, Form::Soft { .. });
-        let mut loss = (if soft { pushed.logaddexp(&drawn) } else { pushed }) - drawn;
+        let mut per_head = mean_last(&((if soft { pushed.logaddexp(&drawn) } else { pushed }) - drawn));
         if self.beta > 0.0 {
-            loss += (omega(&p.tau_pos, p.width) - mean(omega(&tau, p.width))) * self.beta;
+            // Omega, of the inverse temperatures that are there already.
+            let half = p.width as f64 / 2.0;
+            let above = mean_last(&(&inverse_pos - inverse_pos.log() * half));
+            per_head += (above - mean(&inverse) + mean(&inverse.log()) * half) * self.beta;
         }
-        Ok(output(mean_last(&loss), &p.tau_pos, &mean(tau.detach())))
+        let tau_neg = tch::no_grad(|| mean(&if all { p.tau_neg.shallow_clone() } else { inverse.reciprocal() }));
+        output(per_head, &p.tau_pos, &tau_neg)
     }
 }

@@ -149,7 +149,8 @@ impl PairTemperature {
                 biased(both.matmul(&last.ws.tr()).squeeze_dim(3), last, &[1])
             }
         };
-        Ok(q.sigmoid() * (self.high - self.low) + self.low)
+        // In place: the product is not needed for a gradient.
+        Ok((q.sigmoid() * (self.high - self.low)).g_add_scalar_(self.low))
     }
 
     /// Temperatures `[C, N]` of the pairs of the same rows of `z` and `other`, `[C, N, d']` each.
