@@ -207,12 +207,13 @@ fn temperatures_stay_in_their_bounds_and_are_symmetric() {
     for (_, rule) in RULES {
         let (vs, temperature) = predictor(rule, 4, Kind::Float);
         for (_, mut weight) in vs.variables() {
-            let _ = tch::no_grad(|| weight.copy_(&wave(&weight.size(), 1.7)));
+            let _ = tch::no_grad(|| weight.copy_(&(wave(&weight.size(), 1.7) * 0.5)));
         }
         let tau = temperature.all(&z, &z).unwrap();
         assert_eq!(tau.size(), [2, 5, 5]);
         assert!(value(&tau.min()) > 0.1 - 1e-6 && value(&tau.max()) < 0.9 + 1e-6, "up to rounding");
-        assert!(value(&tau.std(false)) > 0.01, "they differ");
+        let spread = value(&tau.std(false));
+        assert!(spread > 0.01, "they differ: {spread}");
         assert_close("symmetric", &tau, &tau.transpose(1, 2), 1e-5);
         let crossed = temperature.all(&z, &other).unwrap();
         assert_close("of two sets", &crossed, &tau.flip([2]), 1e-5);
