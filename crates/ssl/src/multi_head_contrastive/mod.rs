@@ -26,9 +26,11 @@
 //! ```
 
 mod heads;
+mod histogram;
 mod temperature;
 
-pub use heads::{Heads, MultiHeadProjector, SimilarityHistogram};
+pub use heads::{Heads, MultiHeadProjector};
+pub use histogram::SimilarityHistogram;
 pub use temperature::{PairTemperature, Rule, TemperatureConfig};
 
 use crate::barlow_twins::{Standardise, normalised};
