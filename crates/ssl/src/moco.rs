@@ -74,9 +74,11 @@ impl Moco {
             return Err(Error::shape("negatives", format!("[K, {d}]"), negatives));
         }
         in_full_precision([queries, keys, negatives], |[queries, keys, negatives]| {
-            let (q, k) = (unit(&queries), unit(&keys.detach()));
+            let (q, k) = (unit(&queries), unit(&keys.detach().to_kind(queries.kind())));
             let positive = (&q * k).sum_dim_intlist([1i64].as_slice(), true, q.kind());
-            let logits = Tensor::cat(&[positive, q.matmul(&negatives.detach().tr())], 1) / self.tau;
+            // The queue is in 32 bits, whatever the queries are in.
+            let negatives = negatives.detach().to_kind(q.kind());
+            let logits = Tensor::cat(&[positive, q.matmul(&negatives.tr())], 1) / self.tau;
             Ok((logits.logsumexp([1i64].as_slice(), false) - logits.select(1, 0)).mean(logits.kind()))
         })
     }

@@ -244,11 +244,11 @@ fn a_detached_predictor_weighs_but_does_not_steer() {
 
 #[test]
 fn the_logarithm_of_the_sum_exceeds_the_largest() {
-    tch::manual_seed(11);
     let tau = PairTemperature::constant(0.5).unwrap();
     let soft = Amcl { with_positive: false, beta: 0.0, ..Default::default() };
     let linear = Amcl { beta: 0.0, ..Amcl::linear(1) };
-    let [a, b] = [(); 2].map(|()| random(&[2, 6, 3], Kind::Double));
+    // Not from the generator, which tests running beside this one draw from too: a near tie of the two hardest would matter.
+    let [a, b] = [0.3, 1.7].map(|step| (Tensor::arange(36, (Kind::Double, Device::Cpu)) * step).sin().view([2, 6, 3]));
     let gap = |tau: &PairTemperature| {
         value(&soft.simclr(&a, &b, tau).unwrap().loss) - value(&linear.simclr(&a, &b, tau).unwrap().loss)
     };

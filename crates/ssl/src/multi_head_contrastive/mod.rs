@@ -74,7 +74,7 @@ impl Default for Amcl {
     }
 }
 
-/// The loss and what to watch, in f32 (f64 for embeddings in f64).
+/// The loss and what to watch, in f32 (f64 for embeddings in f64, which learned temperatures take from a predictor in f64).
 #[derive(Debug)]
 pub struct AmclOutput {
     /// The sum over heads: a differentiable scalar.
@@ -173,7 +173,10 @@ impl Amcl {
             _ => return Err(Error::shape("queue", format!("[{c}, K, {width}]"), queue)),
         }
         in_full_precision([queries, keys, queue], |[queries, keys, queue]| {
-            let (q, k, queue) = (unit(&queries), unit(&keys.detach()), queue.detach());
+            // The queue is in 32 bits, whatever the queries are in.
+            let kind = queries.kind();
+            let (q, k) = (unit(&queries), unit(&keys.detach().to_kind(kind)));
+            let queue = queue.detach().to_kind(kind);
             Ok(self.contrast(&Pairs {
                 positive: (&q * &k).sum_dim_intlist([2i64].as_slice(), false, q.kind()),
                 tau_pos: temperature.rows(&q, &k)?,

@@ -28,7 +28,7 @@ pub struct TemperatureConfig {
     /// Lowest temperature, above 0. The loss is unbounded in the temperatures of negatives, and gradients grow like its
     /// inverse, so keep it well above 0.
     pub low: f64,
-    /// Highest temperature, above `low`.
+    /// Highest temperature, at least `low`.
     pub high: f64,
     /// Hidden width of the network (and output width of `phi`).
     pub hidden: i64,
@@ -65,7 +65,7 @@ impl PairTemperature {
     /// Fresh weights under `p` for embeddings of `width`.
     ///
     /// # Errors
-    /// Bounds that do not ascend from above 0, a constant not above 0, widths below 1.
+    /// Bounds that descend or are not above 0, a constant not above 0, widths below 1.
     pub fn new(p: Path, width: i64, config: &TemperatureConfig) -> Result<Self> {
         let TemperatureConfig { rule, low, high, hidden, detach } = *config;
         if let Rule::Constant(tau) = rule {

@@ -51,8 +51,9 @@ impl DiagonalNet {
     }
 
     fn check(&self, task: &FeatureTask) -> Result<()> {
-        if task.features() != self.w1.len() {
-            return Err(Error::value("features of the task", format!("{}", self.w1.len()), task.features()));
+        if task.features() != self.w1.len() || self.w2.len() != self.w1.len() {
+            let got = format!("{}, {} and {}", task.features(), self.w1.len(), self.w2.len());
+            return Err(Error::value("features of the task, lower and upper weights", "as many of each", got));
         }
         Ok(())
     }

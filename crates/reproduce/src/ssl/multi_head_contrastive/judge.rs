@@ -194,7 +194,10 @@ impl<'a> Study<'a> {
             return Ok(Finding::not_judged("C5", format!("differences are within noise at this scale. {note}")));
         }
         let best = means.iter().max_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |m| m.0);
-        let judged = verdict::within(&[(best - 4).abs() as f64], 1.0);
+        let mut judged = verdict::within(&[(best - 4).abs() as f64], 1.0);
+        if self.results.plan().seeds.len() < verdict::MIN_SEEDS {
+            judged.verdict = Verdict::NotJudged;
+        }
         Ok(Finding::new("C5", judged, format!("Distance of the best number of heads, {best}, from 4. {note}")))
     }
 

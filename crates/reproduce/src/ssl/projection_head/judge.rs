@@ -123,6 +123,8 @@ impl<'a> Study<'a> {
             above.len(),
             points(&above),
         );
+        let constant = 100.0 * below.len().max(above.len()) as f64 / apart.len() as f64;
+        let note = format!("{note} Always answering with the more frequent side would be right for {constant:.0} %.");
         let judged = Judgement { estimate, verdict: enough(self.results.plan().seeds.len(), verdict) };
         Ok(Finding::new("C2", judged, note).against(0.8))
     }
