@@ -6,7 +6,7 @@
 use crate::{Error, Result, shim};
 use std::str::FromStr;
 use std::sync::OnceLock;
-use tch::{Cuda, Device};
+use tch::{Cuda, Device, Kind, Tensor};
 
 /// What a user asks for: `auto` takes the GPU when there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -105,6 +105,19 @@ impl Precision {
     }
 }
 
+/// Runs a loss of floating-point tensors in 32 bits, under autocast too (which would multiply matrices in bf16), or in 64 bits if they
+/// come in 64. Autocast is that of the first one's device.
+///
+/// # Errors
+/// Those of the loss.
+pub fn in_full_precision<const N: usize, T>(
+    inputs: [&Tensor; N],
+    loss: impl FnOnce([Tensor; N]) -> Result<T>,
+) -> Result<T> {
+    let wide = |z: &Tensor| if z.kind() == Kind::Double { z.shallow_clone() } else { z.to_kind(Kind::Float) };
+    Precision::F32.run(inputs[0].device(), || loss(inputs.map(wide)))
+}
+
 /// Peak memory of the process so far in MB (1e6 bytes): resident set on the CPU, libtorch's allocator on a GPU.
 pub fn peak_memory_mb(device: Device) -> f64 {
     match device {
@@ -133,7 +146,6 @@ fn peak_resident_mb() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::{Kind, Tensor};
 
     #[test]
     fn choices_parse_and_bad_ones_say_what_is_accepted() {

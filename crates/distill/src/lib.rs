@@ -14,4 +14,6 @@
 //! ```
 
 pub mod kernel;
+pub mod logits;
+pub mod normalized_distillation;
 pub mod teacher_guidance;

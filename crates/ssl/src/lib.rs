@@ -36,10 +36,10 @@ pub mod vicreg;
 #[doc = include_str!("../../../README.md")]
 struct Readme;
 
-use autodidact_core::device::Precision;
+pub(crate) use autodidact_core::device::in_full_precision;
 use autodidact_core::error::check_matrix;
 use autodidact_core::{Error, Result};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// Checks a pair of embeddings `[N, D]` of the same shape with at least two rows.
 pub(crate) fn check_pair(za: &Tensor, zb: &Tensor) -> Result<(i64, i64)> {
@@ -52,16 +52,6 @@ pub(crate) fn check_pair(za: &Tensor, zb: &Tensor) -> Result<(i64, i64)> {
         return Err(Error::shape("za", "two or more rows and a column", za));
     }
     Ok((n, d))
-}
-
-/// Runs a loss of embeddings in 32 bits, under autocast too (which would multiply matrices in bf16), or in 64 bits if they
-/// come in 64.
-pub(crate) fn in_full_precision<const N: usize, T>(
-    embeddings: [&Tensor; N],
-    loss: impl FnOnce([Tensor; N]) -> Result<T>,
-) -> Result<T> {
-    let wide = |z: &Tensor| if z.kind() == Kind::Double { z.shallow_clone() } else { z.to_kind(Kind::Float) };
-    Precision::F32.run(embeddings[0].device(), || loss(embeddings.map(wide)))
 }
 
 /// Vectors of the last dimension at unit length.
