@@ -108,6 +108,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "ICCV 2021 workshop VIPriors",
     },
     Paper {
+        slug: "normalized-distillation",
+        area: "distill",
+        title: "From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with Normalized Loss and Customized Soft Labels",
+        authors: "Yang, Zeng, Li, Zhang, Yuan, Li",
+        year: 2023,
+        arxiv: "2303.13005",
+        venue: "ICCV 2023",
+    },
+    Paper {
         slug: "teacher-guidance",
         area: "distill",
         title: "Even your Teacher Needs Guidance: Ground-Truth Targets Dampen Regularization Imposed by Self-Distillation",

@@ -34,6 +34,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &ssl::ProjectionHeads,
         &ssl::RankMe,
         &ssl::ScatSimClr,
+        &distill::NormalizedDistillation,
         &distill::TeacherGuidance,
         &scaling::LrAnnealingLaw,
     ]

@@ -136,6 +136,8 @@ pub struct ResNet {
     stem: (Conv2D, BatchNorm),
     pool: bool,
     blocks: Vec<ResidualBlock>,
+    /// Number of blocks before the last stage.
+    earlier: usize,
 }
 
 impl ResNet {
@@ -162,19 +164,26 @@ impl ResNet {
                 input = output;
             }
         }
-        Self { stem, pool, blocks }
+        let earlier = blocks.len() - counts[counts.len() - 1];
+        Self { stem, pool, blocks, earlier }
+    }
+
+    /// The representation `[N, features]`, and before it the pooled output of the last stage but one, `[N, features / 2]`.
+    pub fn forward_with_tap(&self, x: &Tensor, train: bool) -> (Tensor, Tensor) {
+        let mut x = self.stem.1.forward_t(&self.stem.0.forward(x), train).relu_();
+        if self.pool {
+            x = x.max_pool2d(3, 2, 1, 1, false);
+        }
+        let pooled = |x: &Tensor| x.mean_dim([2i64, 3].as_slice(), false, x.kind());
+        let (earlier, last) = self.blocks.split_at(self.earlier);
+        let x = earlier.iter().fold(x, |x, block| block.forward_t(&x, train));
+        let tap = pooled(&x);
+        (pooled(&last.iter().fold(x, |x, block| block.forward_t(&x, train))), tap)
     }
 }
 
 impl ModuleT for ResNet {
     fn forward_t(&self, x: &Tensor, train: bool) -> Tensor {
-        let mut x = self.stem.1.forward_t(&self.stem.0.forward(x), train).relu_();
-        if self.pool {
-            x = x.max_pool2d(3, 2, 1, 1, false);
-        }
-        for block in &self.blocks {
-            x = block.forward_t(&x, train);
-        }
-        x.mean_dim([2i64, 3].as_slice(), false, x.kind())
+        self.forward_with_tap(x, train).0
     }
 }

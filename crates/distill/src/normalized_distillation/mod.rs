@@ -13,7 +13,7 @@
 //! let s = Tensor::from_slice2(&[[2f64, 1., 0., -1.]]);
 //! let t = Tensor::from_slice2(&[[3f64, 1., 0.5, -1.]]);
 //! let loss = Nkd::default().forward(&s, &t, &Tensor::from_slice(&[0i64])).unwrap();
-//! // -0.809235 ln 0.643914, and 1.5 times the cross entropy of softmax(1, 0.5, -1) and softmax(1, 0, -1).
+//! // -0.809234 ln 0.643914, and 1.5 times the cross entropy of softmax(1, 0.5, -1) and softmax(1, 0, -1).
 //! assert!((loss.target.double_value(&[]) - 0.35621664).abs() < 1e-8);
 //! assert!((loss.non_target.double_value(&[]) - 1.36680683).abs() < 1e-8);
 //! ```

@@ -21,6 +21,8 @@ pub enum RankScore {
     Probability,
     /// Log-probabilities, as the published code has it (it has overwritten the probabilities by then).
     LogProbability,
+    /// Nothing: classes are ranked at random, by libtorch's generator. A control.
+    Random,
 }
 
 /// Constants of USKD.
@@ -181,6 +183,7 @@ pub fn rank_score(logits: &Tensor, weak: &Tensor, targets: &Tensor, how: RankSco
     };
     let (s, w) = (logits.detach(), weak.detach());
     let student = match how {
+        RankScore::Random => return Ok(s.rand_like()),
         RankScore::Probability => s.softmax(1, s.kind()),
         RankScore::LogProbability => s.log_softmax(1, s.kind()),
     };
