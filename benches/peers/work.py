@@ -247,6 +247,62 @@ def scattering(n, size, j, l):
     return lambda: transform(x).square().sum(dtype=torch.float64).item()
 
 
+def logits(b, c):
+    s, t = (4 * scrambled((b, c), phase) for phase in (0.0, 0.5))
+    return s.requires_grad_(), t, torch.arange(b) % c
+
+
+@peer("torch")
+def nkd(b, c, gamma=3.5, temperature=3.0):
+    s, t, y = logits(b, c)
+    at = y[:, None]
+    others = torch.ones_like(t, dtype=torch.bool).scatter(1, at, False)
+
+    def work():
+        log_s = s.log_softmax(1).gather(1, at)
+        target = -(t.softmax(1).gather(1, at) * log_s).mean()
+        n_s = (s[others].view(b, -1) / temperature).log_softmax(1)
+        n_t = (t[others].view(b, -1) / temperature).softmax(1)
+        loss = target - gamma * temperature**2 * (n_t * n_s).sum(1).mean()
+        torch.autograd.grad(loss, s)
+        return loss.item()
+
+    return work
+
+
+@peer("torch")
+def uskd(b, c, features, alpha=0.1, beta=0.1, mu=0.1):
+    s, _, y = logits(b, c)
+    at = y[:, None]
+    feature = scrambled((b, features), 0.25).requires_grad_()
+    head = torch.nn.Linear(features, c)
+    head.weight.data = scrambled((c, features), 0.6) / 16
+    head.bias.data = scrambled((c,), 0.75) / 16
+    zipf = 1 / torch.arange(1, c + 1)
+    inputs = (s, feature, *head.parameters())
+
+    def work():
+        log_s = s.log_softmax(1)
+        square = s.softmax(1).gather(1, at) ** 2
+        label = (square + 1 - square.mean(0, True)).detach()
+        target = -(label * log_s.gather(1, at)).sum(1).mean()
+        w = head(feature)
+        smooth = torch.zeros_like(s).scatter(1, at, 0.9) + 0.1 / c
+        weak = -(smooth * w.log_softmax(1)).sum(1).mean()
+        p = w.softmax(1)
+        score = p / (1 - p.gather(1, at) + 1e-6) + log_s / (1 - log_s.gather(1, at) + 1e-6)
+        rank = score.argsort(dim=1, descending=True).argsort(1)
+        others = torch.ones_like(s, dtype=torch.bool).scatter(1, at, False)
+        z = zipf.repeat(b, 1).gather(1, rank)[others].view(b, -1)
+        z = (z / z.sum(1, keepdim=True)).detach()
+        other = -(z * s[others].view(b, -1).log_softmax(1)).sum(1).mean()
+        loss = alpha * target + beta * other + mu * weak
+        torch.autograd.grad(loss, inputs)
+        return loss.item()
+
+    return work
+
+
 @peer("scipy")
 def annealing_fit(s1, s2, losses, analytic):
     from scipy.optimize import minimize

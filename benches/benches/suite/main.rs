@@ -1,6 +1,7 @@
 //! The benchmark suite: `cargo xtask bench [FILTER]`; see benches/README.md.
 
 mod augment;
+mod distill;
 mod fits;
 mod models;
 mod optim;
@@ -99,6 +100,7 @@ fn entries(threads: usize) -> Result<Vec<Entry>> {
     all.extend(augment::entries(threads));
     all.extend(ssl::entries());
     all.extend(fits::entries()?);
+    all.extend(distill::entries());
     all.extend(models::entries());
     Ok(all)
 }
