@@ -45,7 +45,8 @@ pub fn info_nce(queries: &Tensor, keys: &Tensor, tau: f64) -> Result<Tensor> {
     check_range("tau", tau, f64::MIN_POSITIVE..)?;
     in_full_precision([queries, keys], |[queries, keys]| {
         let logits = unit(&queries).matmul(&unit(&keys).tr()) / tau;
-        Ok(logits.cross_entropy_for_logits(&Tensor::arange(n, (Kind::Int64, logits.device()))))
+        let positive = Tensor::arange(n, (Kind::Int64, logits.device()));
+        Ok(logits.cross_entropy_loss::<Tensor>(&positive, None, Reduction::Mean, -100, 0.0))
     })
 }
 
