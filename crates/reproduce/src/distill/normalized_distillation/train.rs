@@ -30,6 +30,8 @@ use std::time::Instant;
 use tch::nn::{BatchNorm, Conv2D, Linear, Module, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 
+/// Share of the steps over which DKD's weight rises: 20 of 240 epochs, as in its own code.
+const DKD_WARMUP: f64 = 20.0 / 240.0;
 /// Images are classified in batches of this size.
 const EVALUATED: i64 = 500;
 
@@ -164,7 +166,8 @@ impl Net {
         let steps = training.epochs * per_epoch;
         let drop_at = |share: f64| (share * training.epochs as f64).round() as usize * per_epoch;
         let shape = Shape::Steps(vec![(drop_at(0.6), 0.1), (drop_at(0.85), 0.01)]);
-        let config = TrainConfig { checkpoint, ..TrainConfig::new(Schedule::new(training.lr, steps, shape), seed) };
+        let schedule = Schedule::new(training.lr, steps, shape);
+        let config = TrainConfig { checkpoint, clip_norm: Some(training.clip), ..TrainConfig::new(schedule, seed) };
         let optimizer = Optimizer::new(Rule::Sgd(Sgd::default()), vec![Group::all(&self.vs, training.weight_decay)])?;
         let history = Trainer::new(config, &self.vs, optimizer)?.run(
             |step: Step| {
@@ -175,7 +178,8 @@ impl Net {
                 }
                 let (logits, tap) = self.forward(&x, true);
                 let epoch_ends = (step.index + 1).is_multiple_of(per_epoch);
-                loss(&Batch { x: &x, y: &y, index: &index, logits, tap, epoch_ends })
+                let done = step.index as f64 / steps as f64;
+                loss(&Batch { x: &x, y: &y, index: &index, logits, tap, epoch_ends, done })
             },
             |mut p| observe(&mut p).map_err(|e| Error::Failed(format!("{e:#}"))),
         )?;
@@ -196,6 +200,8 @@ struct Batch<'a> {
     tap: Tensor,
     /// Whether it is the last of its epoch.
     epoch_ends: bool,
+    /// Share of the steps that are done.
+    done: f64,
 }
 
 /// The trained teacher, as it is kept for all cells.
@@ -257,7 +263,8 @@ fn objective(method: Method, config: &Config, uskd: Option<&Uskd>, b: &Batch<'_>
         Method::CrossEntropy => ce(),
         Method::LabelSmoothing => label_smoothing(s, y, config.smoothing)?,
         Method::Kd(tau) => (ce() + kd_cross_entropy(s, t, tau)?) / 2.0,
-        Method::Dkd => ce() + config.dkd.forward(s, t, y)?.total(),
+        // At once, its large weight ruins a fresh network.
+        Method::Dkd => ce() + config.dkd.forward(s, t, y)?.total() * (b.done / DKD_WARMUP).min(1.0),
         Method::Nkd(nkd) => ce() + parts(nkd)?.total(),
         Method::Target => ce() + parts(gamma)?.target,
         Method::Normalised => ce() + parts(gamma)?.non_target,
