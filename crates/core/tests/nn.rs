@@ -39,6 +39,44 @@ fn a_residual_block_starts_as_the_identity() {
 }
 
 #[test]
+fn the_tap_of_a_residual_network_is_the_pooled_stage_before_the_last() {
+    let vs = VarStore::new(Device::Cpu);
+    let config = ResNetConfig { width: 8, ..ResNetConfig::new(Depth::D18, Stem::Cifar) };
+    let net = ResNet::new(vs.root(), &config);
+    let x = Tensor::rand([2, 3, 16, 16], (Kind::Float, Device::Cpu));
+    let (features, tap) = net.forward_with_tap(&x, false);
+    assert_eq!((features.size(), tap.size()), (vec![2, 64], vec![2, 32]));
+    assert_eq!(features, net.forward_t(&x, false));
+    // The last stage has no part in it.
+    tch::no_grad(|| {
+        for (name, mut v) in vs.variables() {
+            if name.starts_with("stage3") {
+                let _ = v.fill_(0.0);
+            }
+        }
+    });
+    let (without, same) = net.forward_with_tap(&x, false);
+    assert_eq!(same, tap);
+    assert_ne!(without, features);
+}
+
+#[test]
+fn dropped_units_are_dropped_in_training_only_and_a_map_is_not_pooled() {
+    let vs = VarStore::new(Device::Cpu);
+    let config = MlpConfig { dropout: 0.5, ..MlpConfig::plain(&[6, 400, 3]) };
+    let mlp = Mlp::new(vs.root() / "mlp", &config).unwrap();
+    let x = Tensor::rand([4, 6], (Kind::Float, Device::Cpu));
+    assert_eq!(mlp.forward_t(&x, false), mlp.forward_t(&x, false));
+    assert_ne!(mlp.forward_t(&x, true), mlp.forward_t(&x, true));
+    assert!(Mlp::new(vs.root(), &MlpConfig { dropout: 1.0, ..config }).is_err());
+    let config = ConvNetConfig { channels: 1, blocks: vec![(5, 2), (7, 2)], head: Head::Map };
+    let net = ConvNet::new(vs.root() / "conv", &config).unwrap();
+    let map = net.forward_t(&Tensor::rand([2, 1, 12, 8], (Kind::Float, Device::Cpu)), false);
+    assert_eq!(map.size(), [2, 7, 3, 2]);
+    assert_eq!(config.features(), 7);
+}
+
+#[test]
 fn thin_residual_networks_skip_by_subsampling_and_zeros() {
     for (depth, want) in [(8, 74_640), (20, 269_072), (32, 463_504)] {
         let vs = VarStore::new(Device::Cpu);
