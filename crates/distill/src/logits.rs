@@ -52,10 +52,16 @@ pub(crate) fn at(x: &Tensor, y: &Tensor) -> Tensor {
     x.gather(1, &y.unsqueeze(1), false).squeeze_dim(1)
 }
 
-/// Log-softmax of the logits of all classes but `y`, at temperature `tau`: `[B, C]`, with about -1e30 at `y`.
+/// Log-softmax of the logits of all classes but those of `y [B, K]`, at temperature `tau`: `[B, C]`, with about -1e30 at `y`.
 pub(crate) fn hidden_log_softmax(logits: &Tensor, y: &Tensor, tau: f64) -> Tensor {
     let scaled = if tau == 1.0 { logits.shallow_clone() } else { logits / tau };
-    scaled.scatter_value(1, &y.unsqueeze(1), HIDDEN).log_softmax(1, logits.kind())
+    scaled.scatter_value(1, y, HIDDEN).log_softmax(1, logits.kind())
+}
+
+/// The classes but `y [B]`, of `classes`, in order: `[B, classes - 1]`.
+pub fn non_targets(y: &Tensor, classes: i64) -> Tensor {
+    let column = Tensor::arange(classes - 1, (Kind::Int64, y.device())).unsqueeze(0);
+    &column + column.ge_tensor(&y.unsqueeze(1)).to_kind(Kind::Int64)
 }
 
 /// Log-softmax over the non-target classes alone, at temperature `tau`: logits `[B, C]`, labels `[B]`, result `[B, C-1]`, the other
@@ -69,9 +75,7 @@ pub fn non_target_log_softmax(logits: &Tensor, y: &Tensor, tau: f64) -> Result<T
     check_class_indices("labels", y, b, c)?;
     check_range("temperature", tau, f64::MIN_POSITIVE..)?;
     in_full_precision([logits], |[logits]| {
-        let column = Tensor::arange(c - 1, (Kind::Int64, y.device())).unsqueeze(0);
-        let others = &column + column.ge_tensor(&y.unsqueeze(1)).to_kind(Kind::Int64);
-        Ok((logits.gather(1, &others, false) / tau).log_softmax(1, logits.kind()))
+        Ok((logits.gather(1, &non_targets(y, c), false) / tau).log_softmax(1, logits.kind()))
     })
 }
 
@@ -147,16 +151,16 @@ impl Dkd {
         check_class_indices("labels", y, b, c)?;
         check_range("temperature", self.tau, f64::MIN_POSITIVE..)?;
         in_full_precision([student, teacher], |[s, t]| {
-            let (s, t) = (s / self.tau, t.detach() / self.tau);
+            let (s, t, own) = (s / self.tau, t.detach() / self.tau, y.unsqueeze(1));
             // Log-odds of the target against the rest.
             let split = |z: &Tensor| {
                 let all = z.logsumexp([1i64].as_slice(), false);
-                let rest = z.scatter_value(1, &y.unsqueeze(1), HIDDEN).logsumexp([1i64].as_slice(), false);
+                let rest = z.scatter_value(1, &own, HIDDEN).logsumexp([1i64].as_slice(), false);
                 (at(z, y) - &all, rest - all)
             };
             let ((log_s, rest_s), (log_t, rest_t)) = (split(&s), split(&t));
             let target = log_t.exp() * (&log_t - log_s) + rest_t.exp() * (&rest_t - rest_s);
-            let (others_s, others_t) = (hidden_log_softmax(&s, y, 1.0), hidden_log_softmax(&t, y, 1.0));
+            let (others_s, others_t) = (hidden_log_softmax(&s, &own, 1.0), hidden_log_softmax(&t, &own, 1.0));
             let non_target = row_sum(&(others_t.exp() * (&others_t - others_s)));
             let scale = self.tau * self.tau;
             Ok(DkdTerms {

@@ -47,6 +47,11 @@ impl Verdict {
         if condition { Verdict::Reproduced } else { Verdict::NotReproduced }
     }
 
+    /// The verdict of a study of so many seeds: not judged below [`MIN_SEEDS`].
+    pub fn with_seeds(self, seeds: usize) -> Self {
+        if seeds >= MIN_SEEDS { self } else { Verdict::NotJudged }
+    }
+
     /// The outcome of a claim with several parts: all, some or none; not judged if a part is not.
     pub fn all(parts: &[Verdict]) -> Self {
         let met = parts.iter().filter(|v| **v == Verdict::Reproduced).count();
@@ -69,12 +74,15 @@ pub struct Judgement {
     pub verdict: Verdict,
 }
 
-/// The quantity with its interval, to two digits.
+/// The quantity with its interval, to two digits; `{:+}` gives its sign.
 impl std::fmt::Display for Judgement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Estimate { value, low, high, .. } = self.estimate;
         if !value.is_finite() {
             return f.write_str("unknown (too few seeds)");
+        }
+        if f.sign_plus() {
+            f.write_str(if value < 0.0 { "" } else { "+" })?;
         }
         write!(f, "{value:.2} ({low:.2} to {high:.2})")
     }
@@ -84,11 +92,16 @@ impl Judgement {
     fn of(estimate: Option<Estimate>, seeds: usize, met: impl Fn(&Estimate) -> bool) -> Self {
         let unknown = Estimate { value: f64::NAN, low: f64::NAN, high: f64::NAN, n: seeds };
         let verdict = match &estimate {
-            Some(e) if seeds >= MIN_SEEDS => Verdict::of(met(e)),
-            _ => Verdict::NotJudged,
+            Some(e) => Verdict::of(met(e)).with_seeds(seeds),
+            None => Verdict::NotJudged,
         };
         Self { estimate: estimate.unwrap_or(unknown), verdict }
     }
+}
+
+/// Mean and half the width of its interval (0 of a single value), for plots.
+pub fn summary(values: &[f64]) -> (f64, f64) {
+    (stats::mean(values), stats::mean_ci(values, LEVEL).map_or(0.0, |e| e.high - e.value))
 }
 
 /// Method better than baseline: the paired difference `method - baseline` exceeds `margin` with its whole interval.

@@ -97,6 +97,15 @@ pub fn augmentation(dataset: &str, side: i64) -> Pipeline {
     if dataset == "digits" { barlow_twins_small_digits() } else { barlow_twins_small_color(side as usize) }
 }
 
+/// Images average-pooled to `side` if they are larger, enlarged bilinearly if they are smaller.
+pub fn resized(x: &Tensor, side: i64) -> Tensor {
+    match x.size()[2] / side {
+        0 => x.upsample_bilinear2d([side, side], false, None, None),
+        1 => x.shallow_clone(),
+        pool => x.avg_pool2d(pool, pool, 0, false, true, None),
+    }
+}
+
 /// Labelled images: `x` floats in `[0, 1]`, `[N, C, side, side]`; `y` class indices, `[N]`.
 #[derive(Debug)]
 pub struct Part {
@@ -109,13 +118,7 @@ pub struct Part {
 impl Part {
     /// A set on a device, average-pooled to `side` if its images are larger, enlarged bilinearly if they are smaller.
     pub fn new(set: &ImageSet, side: i64, device: Device) -> Self {
-        let x = set.to_float();
-        let pool = x.size()[2] / side;
-        let x = match pool {
-            0 => x.upsample_bilinear2d([side, side], false, None, None),
-            1 => x,
-            _ => x.avg_pool2d(pool, pool, 0, false, true, None),
-        };
+        let x = resized(&set.to_float(), side);
         Self { x: x.to_device(device), y: set.labels.to_device(device) }
     }
 

@@ -55,6 +55,6 @@ pub(crate) fn check_pair(za: &Tensor, zb: &Tensor) -> Result<(i64, i64)> {
 }
 
 /// Vectors of the last dimension at unit length.
-pub(crate) fn unit(z: &Tensor) -> Tensor {
+pub fn unit(z: &Tensor) -> Tensor {
     z / z.norm_scalaropt_dim(2.0, [-1i64].as_slice(), true).clamp_min(1e-12)
 }

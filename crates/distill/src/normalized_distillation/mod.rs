@@ -86,8 +86,9 @@ impl Nkd {
             let (kind, t) = (s.kind(), t.detach());
             let log_s = at(&s, &y) - s.logsumexp([1i64].as_slice(), false);
             let target = -mean(&(at(&t.softmax(1, kind), &y) * log_s));
-            let others_t = hidden_log_softmax(&t, &y, self.temperature).exp();
-            let others_s = hidden_log_softmax(&s, &y, self.temperature);
+            let own = y.unsqueeze(1);
+            let others_t = hidden_log_softmax(&t, &own, self.temperature).exp();
+            let others_s = hidden_log_softmax(&s, &own, self.temperature);
             let scale = self.gamma * self.temperature * self.temperature;
             Ok(NkdTerms { target, non_target: mean(&row_sum(&(others_t * others_s))) * -scale })
         })
@@ -117,13 +118,13 @@ pub fn kd_decomposition(student: &Tensor, teacher: &Tensor, y: &Tensor) -> Resul
     let (b, c) = check_logits(student, teacher)?;
     check_class_indices("labels", y, b, c)?;
     let [s, t] = [student, teacher].map(|z| z.detach().to_kind(Kind::Double));
+    let own = y.unsqueeze(1);
     let log_at = |z: &Tensor| at(z, y) - z.logsumexp([1i64].as_slice(), false);
-    let hidden =
-        |z: &Tensor| z.scatter_value(1, &y.unsqueeze(1), f64::NEG_INFINITY).logsumexp([1i64].as_slice(), false);
+    let hidden = |z: &Tensor| z.scatter_value(1, &own, f64::NEG_INFINITY).logsumexp([1i64].as_slice(), false);
     let log_rest = hidden(&s) - s.logsumexp([1i64].as_slice(), false);
     let (log_s, t_y) = (log_at(&s), log_at(&t).exp());
     let rest = (hidden(&t) - t.logsumexp([1i64].as_slice(), false)).exp();
-    let shapes = row_sum(&(hidden_log_softmax(&t, y, 1.0).exp() * hidden_log_softmax(&s, y, 1.0)));
+    let shapes = row_sum(&(hidden_log_softmax(&t, &own, 1.0).exp() * hidden_log_softmax(&s, &own, 1.0)));
     let value = |x: Tensor| mean(&x).double_value(&[]);
     Ok(KdDecomposition {
         target: -value(&t_y * &log_s),

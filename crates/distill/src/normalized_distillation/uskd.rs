@@ -1,7 +1,7 @@
 //! USKD: soft labels that the student makes for itself.
 
 use super::targets;
-use crate::logits::{mean, row_sum};
+use crate::logits::{hidden_log_softmax, mean, row_sum};
 use autodidact_core::device::in_full_precision;
 use autodidact_core::error::{check_matrix, check_range};
 use autodidact_core::nn::layers;
@@ -134,8 +134,7 @@ impl Uskd {
             };
             let scores = rank_score(&logits.detach(), &weak.detach(), &classes, self.config.rank_score)?;
             let zipf = zipf_labels(&scores, &classes, self.config.zipf_exponent)?;
-            // As with the target: the log-softmax over the others is over logits of which the targets are hidden.
-            let others = logits.scatter_value(1, &classes, -1e30).log_softmax(1, kind);
+            let others = hidden_log_softmax(&logits, &classes, 1.0);
             Ok(UskdTerms {
                 target: mean(&row_sum(&(label * log_at))) * -self.config.alpha,
                 non_target: mean(&row_sum(&(zipf * others))) * -self.config.beta,

@@ -124,7 +124,7 @@ impl Experiment for TeacherGuidance {
 
     fn judge(&self, results: &Results) -> Result<Vec<Finding>> {
         let c: Config = results.plan().config()?;
-        let enough = |v: Verdict| if results.plan().seeds.len() >= verdict::MIN_SEEDS { v } else { Verdict::NotJudged };
+        let enough = |v: Verdict| v.with_seeds(results.plan().seeds.len());
         let exact_arms: Vec<String> =
             std::iter::once("toy".into()).chain(c.lambdas.iter().map(|l| krr_arm(*l))).collect();
         let everywhere = |metric: &str| -> Result<Vec<f64>> {

@@ -329,9 +329,7 @@ impl Experiment for BarlowTwins {
         let spread = means.iter().fold(f64::MIN, |m, v| m.max(*v)) - means.iter().fold(f64::MAX, |m, v| m.min(*v));
         let mut c8 = verdict::within(&[spread], 3.0);
         c8.estimate.n = results.plan().seeds.len();
-        if c8.estimate.n < verdict::MIN_SEEDS {
-            c8.verdict = Verdict::NotJudged;
-        }
+        c8.verdict = c8.verdict.with_seeds(c8.estimate.n);
         let listed: Vec<String> = config.lambdas.iter().zip(&means).map(|(l, m)| format!("{l}: {m:.1}")).collect();
         let c8 = Finding::new(
             "C8",
@@ -353,11 +351,8 @@ impl Experiment for BarlowTwins {
 
     fn plots(&self, results: &Results) -> Result<Vec<Plot>> {
         let config: Config = results.plan().config()?;
-        let summary = |arm: &str, metric: &str| -> Result<(f64, f64)> {
-            let v = results.values(arm, metric)?;
-            let half = stats::mean_ci(&v, verdict::LEVEL).map_or(0.0, |e| e.high - e.value);
-            Ok((stats::mean(&v), half))
-        };
+        let summary =
+            |arm: &str, metric: &str| -> Result<(f64, f64)> { Ok(verdict::summary(&results.values(arm, metric)?)) };
         let colour = |method: &str| MAIN.iter().position(|m| *m == method).unwrap_or(0);
         let bars = main_arms(&config).into_iter().map(|arm| {
             let (mean, half) = summary(arm, KNN)?;

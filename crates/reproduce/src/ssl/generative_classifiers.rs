@@ -14,8 +14,8 @@ use crate::runner::Context;
 use crate::verdict::{self, Finding};
 use crate::vision::{Encoder, check_side};
 use anyhow::Result;
+use autodidact_core::Error;
 use autodidact_core::error::check_range;
-use autodidact_core::{Error, stats};
 use autodidact_ssl::generative_classifiers::mixture::GaussianMixtureTask;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -323,10 +323,7 @@ impl Experiment for GenerativeClassifiers {
 
     fn plots(&self, results: &Results) -> Result<Vec<Plot>> {
         let config: Config = results.plan().config()?;
-        let summary = |values: Vec<f64>| {
-            let half = stats::mean_ci(&values, verdict::LEVEL).map_or(0.0, |e| e.high - e.value);
-            (stats::mean(&values), half)
-        };
+        let summary = |values: Vec<f64>| verdict::summary(&values);
         let mut sizes = vec![];
         for (i, &k) in config.simulation.classes.iter().enumerate() {
             for (j, classifier) in [NB, LR].into_iter().enumerate() {

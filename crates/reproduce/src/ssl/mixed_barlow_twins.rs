@@ -271,10 +271,9 @@ impl Experiment for MixedBarlowTwins {
         let means = sweep.iter().map(|(_, arm)| results.mean(arm, KNN)).collect::<Result<Vec<_>>>()?;
         let as_good = means.iter().filter(|m| **m >= baseline).count();
         let listed: Vec<String> = sweep.iter().zip(&means).map(|((l, _), m)| format!("{l}: {m:.1}")).collect();
-        let enough = seeds.len() >= verdict::MIN_SEEDS;
         let c4 = verdict::Judgement {
             estimate: Estimate { n: seeds.len(), ..Estimate::exact(as_good as f64) },
-            verdict: if enough { Verdict::of(as_good >= 3) } else { Verdict::NotJudged },
+            verdict: Verdict::of(as_good >= 3).with_seeds(seeds.len()),
         };
         let c4 = Finding::new(
             "C4",
@@ -323,11 +322,10 @@ impl Experiment for MixedBarlowTwins {
             "Loss of Barlow Twins on pairs of held-out and of pre-training images, as many of each (means over seeds).";
         plots.push(Plot::lines("loss", caption, "epoch", "loss (sum over units)", lines).log(false, true));
 
-        let half = |v: &[f64]| stats::mean_ci(v, verdict::LEVEL).map_or(0.0, |e| e.high - e.value);
         let mut points = vec![];
         for (lambda, arm) in config.by_lambda(setting.lambda_reg) {
-            let values = results.values(&arm, KNN)?;
-            points.push((lambda, stats::mean(&values), half(&values)));
+            let (mean, half) = verdict::summary(&results.values(&arm, KNN)?);
+            points.push((lambda, mean, half));
         }
         let baseline = results.mean(TWINS, KNN)?;
         let ends: Vec<_> = points.iter().map(|p| (p.0, baseline)).collect();

@@ -69,12 +69,8 @@ impl Study<'_> {
             v => v,
         };
         let weak = if lead < LEAD { " The teacher is too weak for a verdict." } else { "" };
-        let e = over_kd.estimate;
         let note = format!(
-            "Points over cross entropy; over KD {:+.2} ({:.2} to {:.2}). Accuracy (%): teacher {teacher:.2}, {}.{weak}",
-            e.value,
-            e.low,
-            e.high,
+            "Points over cross entropy; over KD {over_kd:+}. Accuracy (%): teacher {teacher:.2}, {}.{weak}",
             self.described(&[CE, &kd, &nkd])?,
         );
         Ok(Finding::new("C1", gain, note).against(self.mean(CE)?).verdict(verdict))
@@ -114,8 +110,7 @@ impl Study<'_> {
         let gain = self.difference(USKD, CE)?;
         let mut others = vec![];
         for arm in [SMOOTHING, RANDOM] {
-            let e = self.difference(USKD, arm)?.estimate;
-            others.push(format!("over {arm} {:+.2} ({:.2} to {:.2})", e.value, e.low, e.high));
+            others.push(format!("over {arm} {:+}", self.difference(USKD, arm)?));
         }
         let note = format!(
             "Points over cross entropy; {}. Accuracy (%): {}.",
@@ -159,8 +154,8 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
     let mut bars = vec![];
     for (i, (arm, _)) in study.config.arms().iter().enumerate() {
         let values = study.accuracy(arm)?;
-        let half = stats::mean_ci(&values, verdict::LEVEL).map_or(0.0, |e| e.high - e.value);
-        bars.push((arm.clone(), stats::mean(&values), half, i));
+        let (mean, half) = verdict::summary(&values);
+        bars.push((arm.clone(), mean, half, i));
     }
     let (kd, nkd) = (study.kd()?, study.nkd()?);
     let mut masses = vec![];

@@ -18,7 +18,7 @@ use autodidact_datasets::augment::{Pipeline, Transform};
 use autodidact_datasets::batch::Order;
 use autodidact_datasets::image::{ImageSet, digits};
 use autodidact_datasets::load_images;
-use autodidact_distill::logits::{kd_cross_entropy, label_smoothing, non_target_log_softmax};
+use autodidact_distill::logits::{kd_cross_entropy, label_smoothing, non_target_log_softmax, non_targets};
 use autodidact_distill::normalized_distillation::{
     Nkd, RankScore, Uskd, UskdConfig, kd_decomposition, rank_score, zipf_labels,
 };
@@ -351,10 +351,8 @@ fn by_rank(
     let (logits, tap) = tch::no_grad(|| student.forward(&part.x, false));
     let scores = rank_score(&logits, &uskd.weak_logits(&tap), &at, RankScore::Probability)?;
     let zipf = zipf_labels(&scores, &at, config.zipf_exponent)?;
-    let column = Tensor::arange(data.classes - 1, (Kind::Int64, at.device())).unsqueeze(0);
-    let others = &column + column.ge_tensor(&at).to_kind(Kind::Int64);
     let (sorted, order) = non_target_log_softmax(&teacher.logits(&part.x), &part.y, 1.0)?.exp().sort(1, true);
-    let own = zipf.gather(1, &others, false).gather(1, &order, false);
+    let own = zipf.gather(1, &non_targets(&part.y, data.classes), false).gather(1, &order, false);
     for (name, x) in [("soft labels by rank", own), ("teacher by rank", sorted)] {
         context.array(name, x.mean_dim([0i64].as_slice(), false, Kind::Double).try_into()?);
     }

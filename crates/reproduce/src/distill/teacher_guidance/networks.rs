@@ -4,6 +4,7 @@ use super::cells::{replace_labels, split};
 use super::config::{Architecture, Setting};
 use crate::experiment::Plan;
 use crate::runner::Context;
+use crate::vision::resized;
 use anyhow::Result;
 use autodidact_core::Result as CoreResult;
 use autodidact_core::metrics::accuracy;
@@ -52,12 +53,7 @@ impl Data {
         let (all, test) = load_images(&plan.dataset, plan.data_dir.as_deref(), plan.download)?;
         let (mut train, rest) = all.split(setting.train, seed)?;
         train.labels = replace_labels(&train.labels, 10, setting.noise, &mut seed::rng(seed, &["replaced labels"]))?;
-        let tensors = |set: &ImageSet| {
-            let x = set.to_float();
-            let pool = x.size()[2] / setting.side;
-            let x = if pool > 1 { x.avg_pool2d(pool, pool, 0, false, true, None) } else { x };
-            place((x, set.labels.one_hot(10)))
-        };
+        let tensors = |set: &ImageSet| place((resized(&set.to_float(), setting.side), set.labels.one_hot(10)));
         // The same test images for every seed.
         let test = test.subset(setting.test, seed::derive(0, &["teacher-guidance", "test images"]))?;
         Ok(Self {

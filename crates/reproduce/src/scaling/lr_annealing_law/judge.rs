@@ -68,7 +68,7 @@ struct Study<'a> {
 
 impl Study<'_> {
     fn enough(&self, verdict: Verdict) -> Verdict {
-        if self.fits.len() >= verdict::MIN_SEEDS { verdict } else { Verdict::NotJudged }
+        verdict.with_seeds(self.fits.len())
     }
 
     /// A quantity of each seed.

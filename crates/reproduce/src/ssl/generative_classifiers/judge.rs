@@ -37,7 +37,7 @@ pub(super) fn findings(results: &Results, config: &Config) -> Result<Vec<Finding
 }
 
 fn enough(results: &Results, verdict: Verdict) -> Verdict {
-    if results.plan().seeds.len() >= verdict::MIN_SEEDS { verdict } else { Verdict::NotJudged }
+    verdict.with_seeds(results.plan().seeds.len())
 }
 
 fn estimate(values: &[f64]) -> Estimate {
@@ -165,9 +165,8 @@ fn regimes(results: &Results, config: &Config) -> Result<[Finding; 2]> {
             cs.join(" ")
         ));
     }
-    let interval = |j: &Judgement| format!("{:.2} ({:.2} to {:.2})", j.estimate.value, j.estimate.low, j.estimate.high);
     let best = few.iter().max_by(|a, b| a.1.estimate.low.total_cmp(&b.1.estimate.low));
-    let small: Vec<String> = few.iter().map(|(m, j)| format!("m = {m}: {}", interval(j))).collect();
+    let small: Vec<String> = few.iter().map(|(m, j)| format!("m = {m}: {j}")).collect();
     let c3 = match best {
         None => Finding::not_judged("C3", "no subset of at most 50 samples was run"),
         Some((m, j)) => Finding::new("C3", *j, format!(
@@ -177,7 +176,7 @@ fn regimes(results: &Results, config: &Config) -> Result<[Finding; 2]> {
     };
     let c4 = Finding::new("C4", many, format!(
         "Points by which logistic regression has the lower error at m = {largest} (supervised encoder): {}; for small subsets see C3.",
-        interval(&many),
+        many,
     )).verdict(c4);
     Ok([c3, c4])
 }

@@ -30,7 +30,7 @@ impl<'a> Study<'a> {
     }
 
     fn enough(&self, verdict: Verdict) -> Verdict {
-        if self.seeds().len() >= verdict::MIN_SEEDS { verdict } else { Verdict::NotJudged }
+        verdict.with_seeds(self.seeds().len())
     }
 
     /// iSogCLR against the better fixed temperature, on long-tailed or (with the prefix) balanced data.
@@ -165,10 +165,8 @@ pub fn findings(results: &Results) -> Result<Vec<Finding>> {
 /// Accuracies, sensitivity, and where the temperatures go.
 pub fn plots(results: &Results) -> Result<Vec<Plot>> {
     let study = Study::new(results)?;
-    let summary = |arm: &str, metric: &str| -> Result<(f64, f64)> {
-        let values = results.values(arm, metric)?;
-        Ok((stats::mean(&values), stats::mean_ci(&values, verdict::LEVEL).map_or(0.0, |e| e.high - e.value)))
-    };
+    let summary =
+        |arm: &str, metric: &str| -> Result<(f64, f64)> { Ok(verdict::summary(&results.values(arm, metric)?)) };
     let methods = ["simclr", "sogclr", "isogclr"];
     let mut bars = vec![];
     for (i, method) in methods.into_iter().enumerate() {

@@ -36,7 +36,7 @@ impl<'a> Study<'a> {
     }
 
     fn enough(&self, verdict: Verdict) -> Verdict {
-        if self.results.plan().seeds.len() >= verdict::MIN_SEEDS { verdict } else { Verdict::NotJudged }
+        verdict.with_seeds(self.results.plan().seeds.len())
     }
 
     /// Standard deviation over seeds within the measures of a part; 1 where nothing varies.
@@ -222,7 +222,6 @@ pub(super) fn findings(results: &Results) -> Result<Vec<Finding>> {
 /// Accuracy by arm, the joint classifier in training, gain by number of labels.
 pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
     let study = Study::new(results)?;
-    let summary = |v: &[f64]| (stats::mean(v), stats::mean_ci(v, verdict::LEVEL).map_or(0.0, |e| e.high - e.value));
     let bars: [(&str, Measure); 10] = [
         ("baseline", BASELINE),
         ("baseline, 4 batches", ("baseline-4x", SINGLE)),
@@ -240,7 +239,7 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
     let mut plots = vec![];
     for part in &study.parts {
         let bars = bars.iter().map(|(name, measure)| {
-            let (mean, half) = summary(&study.values(*measure, part)?);
+            let (mean, half) = verdict::summary(&study.values(*measure, part)?);
             Ok(((*name).to_owned(), mean, half, colour(measure.0)))
         });
         let name =
@@ -270,7 +269,7 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
                 let part = format!("/labels={labels}");
                 let (of, baseline) = (study.values(*measure, &part)?, study.values(BASELINE, &part)?);
                 let gain: Vec<f64> = of.iter().zip(baseline).map(|(a, b)| a - b).collect();
-                let (mean, half) = summary(&gain);
+                let (mean, half) = verdict::summary(&gain);
                 Ok((*labels as f64, mean, half))
             });
             Ok(Series::with_intervals(*name, i, points.collect::<Result<_>>()?))

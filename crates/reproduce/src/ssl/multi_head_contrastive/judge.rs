@@ -71,11 +71,7 @@ impl<'a> Study<'a> {
             for metric in [FEW, PROBE, KNN] {
                 let baseline = if part == self.part { self.best_nt_xent(metric)? } else { format!("nt-xent/{part}") };
                 let gain = self.difference(metric, &format!("amcl/{part}"), &baseline)?;
-                means.push(format!(
-                    "{metric} {} (NT-Xent {:.2})",
-                    interval(&gain),
-                    self.results.mean(&baseline, metric)?
-                ));
+                means.push(format!("{metric} {gain:+}, NT-Xent {:.2}", self.results.mean(&baseline, metric)?));
                 gains.push(gain);
             }
             let probes = &gains[..2];
@@ -85,10 +81,10 @@ impl<'a> Study<'a> {
                 () if probes.iter().map(|g| g.estimate.value).sum::<f64>() > 0.0 => Verdict::Partly,
                 () => Verdict::NotReproduced,
             });
-            notes.push(format!("{part}: {}", means.join(", ")));
+            notes.push(format!("{part}: {}", means.join("; ")));
             first = first.or(gains.into_iter().next());
         }
-        let note = format!("AMCL minus NT-Xent in points, {}. The first is shown.", notes.join("; "));
+        let note = format!("AMCL minus NT-Xent in points. {}. The first is shown.", notes.join(". "));
         let unknown = Finding::not_judged("C1", "");
         Ok(first.map_or(unknown, |gain| Finding::new("C1", gain, note)).verdict(Verdict::all(&verdicts)))
     }
@@ -139,19 +135,19 @@ impl<'a> Study<'a> {
         let mut others = vec![];
         for tau in self.config.taus.iter().filter(|tau| **tau != self.config.tau) {
             let of = |method| at(method, self.part, *tau);
-            others.push(format!("{tau}: {}", interval(&self.difference(FEW, &of("multi-head"), &of("nt-xent"))?)));
+            others.push(format!("{tau}: {:+}", self.difference(FEW, &of("multi-head"), &of("nt-xent"))?));
         }
         let temperatures = |method: &str| {
             let mean = |metric| self.results.mean(&self.learned(method), metric);
             Ok::<_, anyhow::Error>(format!("{:.3} and {:.3}", mean(TAU_POSITIVE)?, mean(TAU_NEGATIVE)?))
         };
         let note = format!(
-            "Several heads minus one at temperature {} shown (at {}). One head with learned temperatures minus NT-Xent {}; several with learned minus several with constant temperatures {} (with temperatures from the entrywise product {}). Mean temperatures of positives and negatives at the end: {} ({}).",
+            "Several heads minus one at temperature {} shown (at {}). One head with learned temperatures minus NT-Xent {:+}; several with learned minus several with constant temperatures {:+}, with temperatures from the entrywise product {:+}. Mean temperatures of positives and negatives at the end: {} ({}).",
             self.config.tau,
             others.join(", "),
-            interval(&adaptive),
-            interval(&both),
-            interval(&self.difference(FEW, &self.learned("amcl-hadamard"), &several)?),
+            adaptive,
+            both,
+            self.difference(FEW, &self.learned("amcl-hadamard"), &several)?,
             temperatures("amcl")?,
             temperatures("amcl-hadamard")?,
         );
@@ -195,9 +191,7 @@ impl<'a> Study<'a> {
         }
         let best = means.iter().max_by(|a, b| a.1.total_cmp(&b.1)).map_or(0, |m| m.0);
         let mut judged = verdict::within(&[(best - 4).abs() as f64], 1.0);
-        if self.results.plan().seeds.len() < verdict::MIN_SEEDS {
-            judged.verdict = Verdict::NotJudged;
-        }
+        judged.verdict = judged.verdict.with_seeds(self.results.plan().seeds.len());
         Ok(Finding::new("C5", judged, format!("Distance of the best number of heads, {best}, from 4. {note}")))
     }
 
@@ -229,13 +223,6 @@ impl<'a> Study<'a> {
     }
 }
 
-fn interval(j: &Judgement) -> String {
-    if j.estimate.value.is_nan() {
-        return "not known".into();
-    }
-    format!("{:+.2} [{:.2}, {:.2}]", j.estimate.value, j.estimate.low, j.estimate.high)
-}
-
 /// The finding of every claim.
 pub fn findings(results: &Results) -> Result<Vec<Finding>> {
     let study = Study::new(results)?;
@@ -252,13 +239,10 @@ pub fn findings(results: &Results) -> Result<Vec<Finding>> {
 /// Accuracies, numbers of heads and augmentations, histograms and temperatures.
 pub fn plots(results: &Results) -> Result<Vec<Plot>> {
     let study = Study::new(results)?;
-    let summary = |values: &[f64]| -> (f64, f64) {
-        (stats::mean(values), stats::mean_ci(values, verdict::LEVEL).map_or(0.0, |e| e.high - e.value))
-    };
     let place = if study.part == Part::Digits { "UCI digits".to_owned() } else { results.plan().dataset.clone() };
     let mut bars = vec![];
     let mut add = |label: String, arm: &str, colour: usize| -> Result<()> {
-        let (mean, half) = summary(&results.values(arm, FEW)?);
+        let (mean, half) = verdict::summary(&results.values(arm, FEW)?);
         bars.push((label, mean, half, colour));
         Ok(())
     };
@@ -280,7 +264,7 @@ pub fn plots(results: &Results) -> Result<Vec<Plot>> {
     let mut by_heads = vec![];
     for (name, metric, colour) in [("few-shot probe", FEW, 0), ("linear probe", PROBE, 1)] {
         let points = study.by_heads().into_iter().map(|(c, arm)| {
-            let (mean, half) = summary(&results.values(&arm, metric)?);
+            let (mean, half) = verdict::summary(&results.values(&arm, metric)?);
             Ok((c as f64, mean, half))
         });
         by_heads.push(Series::with_intervals(name, colour, points.collect::<Result<_>>()?));
@@ -288,7 +272,7 @@ pub fn plots(results: &Results) -> Result<Vec<Plot>> {
     let mut gains = vec![];
     for (method, name, colour) in [("multi-head", "several heads", 1), ("amcl", "AMCL", 2)] {
         let points = study.config.augmentations.iter().map(|n| {
-            let (mean, half) = summary(&study.gains(method, Part::Color(*n))?);
+            let (mean, half) = verdict::summary(&study.gains(method, Part::Color(*n))?);
             Ok((*n as f64, mean, half))
         });
         gains.push(Series::with_intervals(name, colour, points.collect::<Result<_>>()?));

@@ -16,6 +16,7 @@ use autodidact_datasets::augment::{Pipeline, SimClr, Transform};
 use autodidact_ssl::multi_head_contrastive::{
     AmclOutput, Heads, MultiHeadProjector, PairTemperature, Rule, SimilarityHistogram,
 };
+use autodidact_ssl::unit;
 use std::cell::Cell;
 use std::path::PathBuf;
 use tch::{Kind, Tensor};
@@ -217,8 +218,7 @@ fn measure(model: &Model, config: &Config, data: &Data, context: &mut Context<'_
     let unseen = test.x.narrow(0, 0, test.len().min(PAIRS));
     let of_view = |view: &str| -> Result<Tensor> {
         let mut rng = seed::rng(0, &["multi-head-contrastive", "pairs", view, &data.dataset]);
-        let z = tch::no_grad(|| Ok::<_, anyhow::Error>(twin.embed(&data.augment.apply(&unseen, &mut rng)?, false)))?;
-        Ok(&z / z.norm_scalaropt_dim(2.0, [-1i64].as_slice(), true).clamp_min(1e-12))
+        tch::no_grad(|| Ok(unit(&twin.embed(&data.augment.apply(&unseen, &mut rng)?, false))))
     };
     let (za, zb) = (of_view("a")?, of_view("b")?);
     let (heads, n) = (za.size()[0], za.size()[1]);

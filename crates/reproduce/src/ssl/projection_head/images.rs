@@ -1,7 +1,7 @@
 //! Images of parts (c) and (d).
 
 use crate::experiment::Plan;
-use crate::vision::Part;
+use crate::vision::{Part, resized};
 use anyhow::Result;
 use autodidact_core::seed;
 use autodidact_datasets::image::{ImageSet, digits, shapes};
@@ -67,7 +67,7 @@ pub(super) fn composites(
         let index = Tensor::arange(background.size()[0], (Kind::Int64, Device::Cpu)).remainder(digits.len() as i64);
         let digit = digits.to_float().internal_upsample_bilinear2d_aa([DIGIT, DIGIT], false, None, None);
         let images = overlay(&background, &digit.index_select(0, &index), strength);
-        let pool = |x: Tensor| pooled(&x, side).to_device(plan.device);
+        let pool = |x: Tensor| resized(&x, side).to_device(plan.device);
         let y = digits.labels.index_select(0, &index).to_device(plan.device);
         Composites { backgrounds: pool(background), images: Part { x: pool(images), y } }
     };
@@ -93,11 +93,6 @@ fn order(n: usize, seed: u64) -> Vec<i64> {
     let mut order: Vec<i64> = (0..n as i64).collect();
     order.shuffle(&mut seed::rng(seed, &["digits"]));
     order
-}
-
-fn pooled(x: &Tensor, side: i64) -> Tensor {
-    let pool = x.size()[2] / side;
-    if pool > 1 { x.avg_pool2d(pool, pool, 0, false, true, None) } else { x.shallow_clone() }
 }
 
 /// Images of part (d), the same for every seed and arm.

@@ -24,11 +24,6 @@ struct Study<'a> {
     config: Config,
 }
 
-/// A verdict that stands on means over seeds.
-fn enough(seeds: usize, verdict: Verdict) -> Verdict {
-    if seeds >= verdict::MIN_SEEDS { verdict } else { Verdict::NotJudged }
-}
-
 impl<'a> Study<'a> {
     fn new(results: &'a Results) -> Result<Self> {
         Ok(Self { results, config: results.plan().config()? })
@@ -93,7 +88,7 @@ impl<'a> Study<'a> {
             pre.len()
         );
         let met = closed.verdict == Verdict::Reproduced && ordered == pre.len();
-        Ok(Finding::new("C1", closed, note).against(0.02).verdict(enough(pre.len(), Verdict::of(met))))
+        Ok(Finding::new("C1", closed, note).against(0.02).verdict(Verdict::of(met).with_seeds(pre.len())))
     }
 
     /// C2.
@@ -125,7 +120,7 @@ impl<'a> Study<'a> {
         );
         let constant = 100.0 * below.len().max(above.len()) as f64 / apart.len() as f64;
         let note = format!("{note} Always answering with the more frequent side would be right for {constant:.0} %.");
-        let judged = Judgement { estimate, verdict: enough(self.results.plan().seeds.len(), verdict) };
+        let judged = Judgement { estimate, verdict: verdict.with_seeds(self.results.plan().seeds.len()) };
         Ok(Finding::new("C2", judged, note).against(0.8))
     }
 
@@ -219,7 +214,7 @@ impl<'a> Study<'a> {
             gain,
             verdict::difference(&fixed, &mlp, 0.0),
         );
-        Ok(Finding::new("C6", gain, note).verdict(enough(mlp.len(), verdict)))
+        Ok(Finding::new("C6", gain, note).verdict(verdict.with_seeds(mlp.len())))
     }
 
     /// C7.
@@ -252,7 +247,7 @@ impl<'a> Study<'a> {
             lost(decayed)?,
         );
         let judged = verdict::difference(&without, &with, 0.0);
-        let verdict = enough(with.len(), Verdict::of(stats::mean(&with) < stats::mean(&without)));
+        let verdict = Verdict::of(stats::mean(&with) < stats::mean(&without)).with_seeds(with.len());
         Ok(Finding::new("C7", judged, note).verdict(verdict))
     }
 }
@@ -269,11 +264,6 @@ pub(super) fn findings(results: &Results) -> Result<Vec<Finding>> {
         study.fixed_head()?,
         study.weight_decay()?,
     ])
-}
-
-/// Mean with the half width of its interval.
-fn summary(values: &[f64]) -> (f64, f64) {
-    (stats::mean(values), stats::mean_ci(values, verdict::LEVEL).map_or(0.0, |e| e.high - e.value))
 }
 
 /// Weights over time, accuracy gaps over difficulty, units over time, accuracies of the image parts.
@@ -349,7 +339,7 @@ impl Study<'_> {
         let n = self.results.seeds(&self.digits(Head::Mlp, self.config.focus).to_string()).len();
         let lines = ACCURACY.iter().enumerate().map(|(i, metric)| {
             let points = self.config.p_drop.iter().map(|&p| -> Result<(f64, f64, f64)> {
-                let (mean, half) = summary(&self.values(self.digits(Head::Mlp, p), metric)?);
+                let (mean, half) = verdict::summary(&self.values(self.digits(Head::Mlp, p), metric)?);
                 Ok((p, mean, half))
             });
             Ok(Series::with_intervals(LAYERS[i], i, points.collect::<Result<_>>()?))
@@ -363,7 +353,7 @@ impl Study<'_> {
             let mut bars = vec![];
             for (name, arm) in arms {
                 for (i, metric) in ACCURACY.iter().enumerate() {
-                    let (mean, half) = summary(&self.values(arm, metric)?);
+                    let (mean, half) = verdict::summary(&self.values(arm, metric)?);
                     bars.push((format!("{name}, {}", LAYERS[i]), mean, half, i));
                 }
             }

@@ -12,6 +12,7 @@ use autodidact_core::nn::layers;
 use autodidact_datasets::augment::{ColorJitter, Pipeline, Transform};
 use autodidact_ssl::contrastive::{nt_xent, supcon};
 use autodidact_ssl::projection_head::{FixedReweightHead, MlpHead, MlpHeadConfig, NoHead};
+use autodidact_ssl::unit;
 use rand::RngExt;
 use tch::nn::Module;
 use tch::{Device, Tensor};
@@ -152,7 +153,6 @@ fn tuned_ridge(bank: (&Tensor, &Tensor), queries: (&Tensor, &Tensor), classes: i
         let (x, [test]) = standardise(bank.0, [queries.0])?;
         Ok(100.0 * accuracy(&RidgeProbe { penalty }.scores(&x, bank.1, classes, &test)?, queries.1)?)
     };
-    let unit = |x: &Tensor| x / x.norm_scalaropt_dim(2.0, [1i64].as_slice(), true).clamp_min(1e-12);
     let mut best: Option<(f64, [Tensor; 2], f64)> = None;
     for [x, test] in [[bank.0.shallow_clone(), queries.0.shallow_clone()], [unit(bank.0), unit(queries.0)]] {
         for penalty in PENALTIES {

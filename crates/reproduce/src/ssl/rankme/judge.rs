@@ -31,7 +31,7 @@ impl<'a> Study<'a> {
     }
 
     fn enough(&self, verdict: Verdict) -> Verdict {
-        if self.results.plan().seeds.len() >= verdict::MIN_SEEDS { verdict } else { Verdict::NotJudged }
+        verdict.with_seeds(self.results.plan().seeds.len())
     }
 
     /// A metric of a sweep's runs at one seed, by ascending value of the hyper-parameter.

@@ -37,7 +37,7 @@ impl<'a> Study<'a> {
     }
 
     fn enough(&self, verdict: Verdict) -> Verdict {
-        if self.results.plan().seeds.len() >= verdict::MIN_SEEDS { verdict } else { Verdict::NotJudged }
+        verdict.with_seeds(self.results.plan().seeds.len())
     }
 
     /// Name, probe and k-NN accuracy of an arm, before and after training.
@@ -190,9 +190,7 @@ impl<'a> Study<'a> {
 
     /// Mean and half the width of its interval.
     fn summary(&self, arm: Arm, metric: &str) -> Result<(f64, f64)> {
-        let values = self.results.values(&arm.name(), metric)?;
-        let half = stats::mean_ci(&values, verdict::LEVEL).map_or(0.0, |e| e.high - e.value);
-        Ok((stats::mean(&values), half))
+        Ok(verdict::summary(&self.results.values(&arm.name(), metric)?))
     }
 }
 
