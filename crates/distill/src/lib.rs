@@ -13,7 +13,9 @@
 //! # }
 //! ```
 
+pub mod distilled_data;
 pub mod kernel;
 pub mod logits;
 pub mod normalized_distillation;
+pub mod smooth_trajectories;
 pub mod teacher_guidance;

@@ -117,6 +117,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "ICCV 2023",
     },
     Paper {
+        slug: "smooth-trajectories",
+        area: "distill",
+        title: "Efficient Dataset Distillation through Alignment with Smooth and High-Quality Expert Trajectories",
+        authors: "Shen, Yang, Lam",
+        year: 2023,
+        arxiv: "2310.10541",
+        venue: "arXiv 2023",
+    },
+    Paper {
         slug: "teacher-guidance",
         area: "distill",
         title: "Even your Teacher Needs Guidance: Ground-Truth Targets Dampen Regularization Imposed by Self-Distillation",

@@ -35,6 +35,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &ssl::RankMe,
         &ssl::ScatSimClr,
         &distill::NormalizedDistillation,
+        &distill::SmoothTrajectories,
         &distill::TeacherGuidance,
         &scaling::LrAnnealingLaw,
     ]

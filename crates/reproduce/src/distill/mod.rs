@@ -1,7 +1,9 @@
 //! Experiments of `autodidact-distill`.
 
 mod normalized_distillation;
+mod smooth_trajectories;
 mod teacher_guidance;
 
 pub use normalized_distillation::NormalizedDistillation;
+pub use smooth_trajectories::SmoothTrajectories;
 pub use teacher_guidance::TeacherGuidance;

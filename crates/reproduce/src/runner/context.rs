@@ -3,11 +3,14 @@
 use super::cell::{CellRecord, MetricPoint, read_keyed, sha256, write_keyed};
 use super::progress::CellBar;
 use crate::experiment::{Cell, Experiment, Plan};
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use autodidact_core::optim::StateDict;
 use autodidact_core::seed;
-use autodidact_core::train::{History, Logged};
+use autodidact_core::train::{Checkpoint, History, Logged};
 use serde::{Serialize, de::DeserializeOwned};
-use std::path::PathBuf;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use tch::Device;
 
 /// A running cell's plan, seeds, log, progress bar and cache.
 pub struct Context<'a> {
@@ -93,6 +96,40 @@ impl<'a> Context<'a> {
         key: &impl Serialize,
         make: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Result<T> {
+        let (path, key) = self.shared_place(name, key, "json")?;
+        self.cached(name, &path, |p| read_keyed(p, &key), |p, value| write_keyed(p, &key, value), make)
+    }
+
+    /// The same for tensors (weights of a teacher, trajectories of experts), on the CPU.
+    ///
+    /// # Errors
+    /// As [`shared`](Self::shared).
+    pub fn shared_tensors(
+        &mut self,
+        name: &str,
+        key: &impl Serialize,
+        make: impl FnOnce(&mut Self) -> Result<StateDict>,
+    ) -> Result<StateDict> {
+        let (path, key) = self.shared_place(name, key, "safetensors")?;
+        let read = |path: &Path| -> Result<Option<StateDict>> {
+            if !path.exists() {
+                return Ok(None);
+            }
+            let file = Checkpoint::load(path, Device::Cpu)?;
+            ensure!(file.get::<Value>("key")? == key, "it belongs to another cell");
+            Ok(Some(file.section("tensors")))
+        };
+        let write = |path: &Path, tensors: &StateDict| -> Result<()> {
+            let mut file = Checkpoint::default();
+            file.set("key", &key)?;
+            file.insert("tensors", tensors.iter().map(|(name, t)| (name.clone(), t.shallow_clone())));
+            Ok(file.save(path)?)
+        };
+        self.cached(name, &path, read, write, make)
+    }
+
+    /// A shared part's file and whole key; its digest goes to the record.
+    fn shared_place(&mut self, name: &str, key: &impl Serialize, ending: &str) -> Result<(PathBuf, Value)> {
         let key = serde_json::json!({
             "paper": self.slug,
             "code": self.version,
@@ -104,15 +141,26 @@ impl<'a> Context<'a> {
             "key": serde_json::to_value(key)?,
         });
         let digest = sha256(key.to_string().as_bytes())[..16].to_owned();
-        let path = self.plan.cache.join("shared").join(format!("{digest}.json"));
+        let path = self.plan.cache.join("shared").join(format!("{digest}.{ending}"));
         self.record.shared.insert(name.to_owned(), digest);
-        match read_keyed(&path, &key) {
+        Ok((path, key))
+    }
+
+    fn cached<T>(
+        &mut self,
+        name: &str,
+        path: &Path,
+        read: impl Fn(&Path) -> Result<Option<T>>,
+        write: impl Fn(&Path, &T) -> Result<()>,
+        make: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        match read(path) {
             Ok(Some(value)) => return Ok(value),
             Ok(None) => {}
             Err(e) => self.bar.warn(&format!("{} is damaged: {e:#}; {name} is made again", path.display())),
         }
         let value = make(self)?;
-        if let Err(e) = write_keyed(&path, &key, &value) {
+        if let Err(e) = write(path, &value) {
             self.bar.warn(&format!("{name} is not cached: {e}"));
         }
         Ok(value)
