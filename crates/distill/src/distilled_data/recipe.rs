@@ -8,7 +8,6 @@ use autodidact_core::optim::{Group, Optimizer, Rule, Sgd};
 use autodidact_core::seed::Rng;
 use autodidact_core::{Error, Result};
 use serde::{Deserialize, Serialize};
-use tch::nn::VarStore;
 use tch::{Reduction, Tensor};
 
 /// The cross entropy is multiplied by `from + (1 - from) e/epochs` in the epochs `e < epochs`, and by 1 after: large early
@@ -168,11 +167,10 @@ impl Recipe {
             return Err(Error::shape("images", "[N, C, H, W] with at least one image", x));
         }
         check_class_indices("labels", y, samples, classes)?;
-        let vs = VarStore::new(x.device());
-        let theta = vs.root().var_copy("theta", &start.detach());
+        let theta = start.detach().copy().set_requires_grad(true);
         let optimizer = || {
             let rule = Rule::Sgd(Sgd { momentum: self.momentum, nesterov: false });
-            Optimizer::new(rule, vec![Group::all(&vs, self.weight_decay)])
+            Optimizer::new(rule, vec![Group::of(vec![("theta".into(), theta.shallow_clone())], self.weight_decay)])
         };
         let (mut optimizer_now, mut lr) = (optimizer()?, self.lr);
         let mut batches = Shuffled::new(samples, self.batch);
