@@ -13,6 +13,7 @@
 //! # }
 //! ```
 
+pub mod dataset_distillation_ssl;
 pub mod distilled_data;
 pub mod kernel;
 pub mod logits;

@@ -15,6 +15,7 @@ pub mod runner;
 pub mod verdict;
 
 mod distill;
+mod pretrain;
 mod scaling;
 mod signals;
 mod ssl;

@@ -8,9 +8,9 @@ mod judge;
 
 use crate::experiment::{Cell, Claim, Experiment, Plan, Scale, check_list};
 use crate::plot::Plot;
+use crate::pretrain::{Networks, Pretraining};
 use crate::results::Results;
 use crate::runner::Context;
-use crate::ssl::pretrain::{Networks, Pretraining};
 use crate::verdict::Finding;
 use crate::vision::{Encoder, Part, augmentation, check_side, features, knn, ridge};
 use anyhow::{Result, bail, ensure};

@@ -6,7 +6,6 @@ mod isogclr;
 mod label_augmentation;
 mod mixed_barlow_twins;
 mod multi_head_contrastive;
-mod pretrain;
 mod projection_head;
 mod rankme;
 mod scatsimclr;

@@ -11,9 +11,9 @@ mod train;
 
 use crate::experiment::{Cell, Claim, Experiment, Plan, Scale, check_list};
 use crate::plot::Plot;
+use crate::pretrain::Pretraining;
 use crate::results::Results;
 use crate::runner::Context;
-use crate::ssl::pretrain::Pretraining;
 use crate::verdict::Finding;
 use crate::vision::{Encoder, check_side};
 use anyhow::{Result, bail, ensure};

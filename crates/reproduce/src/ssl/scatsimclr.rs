@@ -10,9 +10,9 @@ mod train;
 
 use crate::experiment::{Cell, Claim, Experiment, Plan, Scale};
 use crate::plot::Plot;
+use crate::pretrain::Training;
 use crate::results::Results;
 use crate::runner::Context;
-use crate::ssl::pretrain::Training;
 use crate::verdict::Finding;
 use anyhow::{Result, ensure};
 use autodidact_core::error::check_range;

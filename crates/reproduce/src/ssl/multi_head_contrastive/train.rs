@@ -5,8 +5,8 @@ use super::{
     TAU_POSITIVE,
 };
 use crate::experiment::Plan;
+use crate::pretrain::Networks;
 use crate::runner::Context;
-use crate::ssl::pretrain::Networks;
 use crate::vision::{Embedder, Images, Part as Set, augmentation, features, knn, ridge};
 use anyhow::{Result, ensure};
 use autodidact_core::metrics::effective_rank;

@@ -2,8 +2,8 @@
 
 use super::images::{Classes, Composites, composites};
 use super::{ACCURACY, Config, Head, LAYERS, Setting, Supervision};
+use crate::pretrain::Networks;
 use crate::runner::Context;
-use crate::ssl::pretrain::Networks;
 use crate::vision::{Embedder, Part, augmentation, features};
 use anyhow::Result;
 use autodidact_core::Result as CoreResult;

@@ -1,8 +1,8 @@
 //! One cell: networks, training with a pretext task, and the judges of the representation.
 
 use super::{Arm, Config, KNN, Network, PARAMETERS, PROBE, Setting, TASK_ACCURACY, Task};
+use crate::pretrain::Networks;
 use crate::runner::Context;
-use crate::ssl::pretrain::Networks;
 use crate::vision::{Embedder, Encoder as Small, Images, augmentation, features, knn, standardised};
 use anyhow::Result;
 use autodidact_core::metrics::{LinearProbe, accuracy, standardise};

@@ -16,7 +16,7 @@ use tch::{Device, Tensor};
 
 /// How long, and with what, an encoder is trained.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Training {
+pub(crate) struct Training {
     /// Batch size.
     pub batch: usize,
     /// Steps.
@@ -40,7 +40,7 @@ impl Training {
 
 /// Networks and their training.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Pretraining {
+pub(crate) struct Pretraining {
     /// The encoder.
     pub encoder: Encoder,
     /// Hidden width of the projector.
@@ -74,7 +74,7 @@ impl Pretraining {
 }
 
 /// Where a step is: what a loss may ask for beside the embeddings.
-pub(super) struct Batch<'a> {
+pub(crate) struct Batch<'a> {
     /// Place in the run.
     pub step: Step,
     /// Indices of the images in the training set.
@@ -84,7 +84,7 @@ pub(super) struct Batch<'a> {
 }
 
 /// An encoder with its projector.
-pub(super) struct Networks {
+pub(crate) struct Networks {
     vs: VarStore,
     /// The networks themselves.
     pub twin: Embedder,
