@@ -376,3 +376,31 @@ def weighted_knn(queries, bank, d, k, classes):
         return scores[0, 0].item()
 
     return work
+
+
+@peer("torch")
+def trajectory_matching(width, depth, side, channels, steps, classes=10, per_class=10):
+    layers = []
+    for block in range(depth):
+        conv = torch.nn.Conv2d(width if block else channels, width, 3, padding=1)
+        layers += [conv, torch.nn.GroupNorm(width, width), torch.nn.ReLU(), torch.nn.AvgPool2d(2)]
+    net = torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(width * (side // 2**depth) ** 2, classes))
+    names, shapes = zip(*[(n, p.shape) for n, p in net.named_parameters()])
+    sizes = [s.numel() for s in shapes]
+    path = 0.1 * scrambled((3, sum(sizes)), 0.0)
+    m = classes * per_class
+    images = scrambled((m, channels, side, side), 0.5).requires_grad_()
+    labels, step_size = torch.arange(m) % classes, torch.tensor(0.01, requires_grad=True)
+
+    def work():
+        theta = path[0].clone().requires_grad_()
+        for _ in range(steps):
+            parts = {n: p.view(s) for n, p, s in zip(names, theta.split(sizes), shapes)}
+            loss = torch.nn.functional.cross_entropy(torch.func.functional_call(net, parts, (images,)), labels)
+            (grad,) = torch.autograd.grad(loss, theta, create_graph=True)
+            theta = theta - step_size * grad
+        distance = (theta - path[2]).square().sum() / (path[0] - path[2]).square().sum()
+        torch.autograd.grad(distance, (images, step_size))
+        return distance.item()
+
+    return work

@@ -2,6 +2,7 @@
 
 mod augment;
 mod distill;
+mod distilled;
 mod fits;
 mod models;
 mod optim;
@@ -101,6 +102,7 @@ fn entries(threads: usize) -> Result<Vec<Entry>> {
     all.extend(ssl::entries());
     all.extend(fits::entries()?);
     all.extend(distill::entries());
+    all.extend(distilled::entries());
     all.extend(models::entries());
     Ok(all)
 }

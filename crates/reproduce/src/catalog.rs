@@ -108,6 +108,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "ICCV 2021 workshop VIPriors",
     },
     Paper {
+        slug: "dataset-distillation-ssl",
+        area: "distill",
+        title: "Self-Supervised Dataset Distillation for Transfer Learning",
+        authors: "Lee, Lee, Ko, Kawaguchi, Lee, Hwang",
+        year: 2023,
+        arxiv: "2310.06511",
+        venue: "ICLR 2024",
+    },
+    Paper {
         slug: "normalized-distillation",
         area: "distill",
         title: "From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with Normalized Loss and Customized Soft Labels",

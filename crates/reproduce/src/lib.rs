@@ -35,6 +35,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &ssl::ProjectionHeads,
         &ssl::RankMe,
         &ssl::ScatSimClr,
+        &distill::DatasetDistillationSsl,
         &distill::NormalizedDistillation,
         &distill::SmoothTrajectories,
         &distill::TeacherGuidance,

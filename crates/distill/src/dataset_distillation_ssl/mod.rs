@@ -1,4 +1,4 @@
-//! Lee, Lee, Ko, Kawaguchi, Lee and Hwang, "Self-Supervised Dataset Distillation for Transfer Learning" (2024), arXiv 2310.06511:
+//! Lee, Lee, Ko, Kawaguchi, Lee and Hwang, "Self-Supervised Dataset Distillation for Transfer Learning" (2023), arXiv 2310.06511:
 //! KRR-ST.
 //!
 //! An unlabelled set is compressed into `m` images `X_s` with targets `Y_s`, such that a network trained to regress the targets on

@@ -125,6 +125,14 @@ impl InnerModel {
         &self.vs
     }
 
+    /// Takes over the parameters and running statistics of a network of the same shape (not the optimizer's state).
+    ///
+    /// # Errors
+    /// A network of another shape.
+    pub fn copy_from(&mut self, other: &Self) -> Result<()> {
+        self.vs.copy(&other.vs).map_err(Error::from)
+    }
+
     /// Steps done.
     pub fn steps(&self) -> usize {
         self.steps

@@ -1,9 +1,11 @@
 //! Experiments of `autodidact-distill`.
 
+mod dataset_distillation_ssl;
 mod normalized_distillation;
 mod smooth_trajectories;
 mod teacher_guidance;
 
+pub use dataset_distillation_ssl::DatasetDistillationSsl;
 pub use normalized_distillation::NormalizedDistillation;
 pub use smooth_trajectories::SmoothTrajectories;
 pub use teacher_guidance::TeacherGuidance;
