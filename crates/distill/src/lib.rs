@@ -18,5 +18,6 @@ pub mod distilled_data;
 pub mod kernel;
 pub mod logits;
 pub mod normalized_distillation;
+pub mod self_distilled_pretraining;
 pub mod smooth_trajectories;
 pub mod teacher_guidance;

@@ -18,7 +18,7 @@ pub use convnet::{ConvNet, ConvNetConfig, Head};
 pub use gpt::{Gpt, GptConfig, Position};
 pub use mlp::{Mlp, MlpConfig};
 pub use resnet::{Depth, ResNet, ResNetConfig, ResidualBlock, Stem};
-pub use vit::{Vit, VitConfig};
+pub use vit::{EncoderBlocks, PatchPosition, Vit, VitConfig, sine_cosine_positions};
 
 use tch::nn::VarStore;
 

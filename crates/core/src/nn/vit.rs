@@ -3,8 +3,8 @@
 use super::attention::{Attention, AttentionConfig};
 use super::layers;
 use crate::{Error, Result};
-use tch::Tensor;
 use tch::nn::{Conv2D, Init, LayerNorm, Linear, Module, ModuleT, Path};
+use tch::{Device, Kind, Tensor};
 
 /// Shape of a [`Vit`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,13 +23,30 @@ pub struct VitConfig {
     pub heads: i64,
     /// Hidden width of the blocks' perceptrons, as a multiple of `width`.
     pub mlp_ratio: i64,
+    /// Position embeddings.
+    pub position: PatchPosition,
+}
+
+impl VitConfig {
+    /// Number of patches of an image.
+    pub fn patches(&self) -> i64 {
+        (self.side / self.patch).pow(2)
+    }
 }
 
 impl Default for VitConfig {
     /// ViT-Ti/4 for 32x32 images (5.4 M parameters).
     fn default() -> Self {
-        Self { side: 32, patch: 4, channels: 3, width: 192, depth: 12, heads: 3, mlp_ratio: 4 }
+        let position = PatchPosition::Learned;
+        Self { side: 32, patch: 4, channels: 3, width: 192, depth: 12, heads: 3, mlp_ratio: 4, position }
     }
+}
+
+/// Pre-norm transformer blocks without a mask, and a last norm: `[N, T, width] -> [N, T, width]`.
+#[derive(Debug)]
+pub struct EncoderBlocks {
+    blocks: Vec<Block>,
+    norm: LayerNorm,
 }
 
 #[derive(Debug)]
@@ -41,6 +58,64 @@ struct Block {
     down: Linear,
 }
 
+impl EncoderBlocks {
+    /// Fresh weights under `p`: `depth` blocks with perceptrons of hidden width `width * mlp_ratio`.
+    ///
+    /// # Errors
+    /// Heads that do not divide the width.
+    pub fn new(p: &Path, width: i64, depth: usize, heads: i64, mlp_ratio: i64) -> Result<Self> {
+        let attention = AttentionConfig { width, heads, kv_heads: heads, bias: true, causal: false, rotary: None };
+        let blocks = (0..depth).map(|i| {
+            let p = p / "blocks" / i;
+            Ok(Block {
+                norm1: layers::layer_norm(&p / "norm1", width),
+                attention: Attention::new(&p / "attention", &attention)?,
+                norm2: layers::layer_norm(&p / "norm2", width),
+                up: layers::linear(&p / "up", width, width * mlp_ratio, true),
+                down: layers::linear(&p / "down", width * mlp_ratio, width, true),
+            })
+        });
+        Ok(Self { blocks: blocks.collect::<Result<_>>()?, norm: layers::layer_norm(p / "norm", width) })
+    }
+
+    /// Tokens after the last norm.
+    pub fn forward(&self, tokens: &Tensor) -> Tensor {
+        let mut x = tokens.shallow_clone();
+        for b in &self.blocks {
+            x = &x + b.attention.forward(&b.norm1.forward(&x), None, None);
+            x = &x + b.down.forward(&b.up.forward(&b.norm2.forward(&x)).gelu("none"));
+        }
+        self.norm.forward(&x)
+    }
+}
+
+/// Position embeddings of patches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PatchPosition {
+    /// Learned, the class token's too.
+    Learned,
+    /// [`sine_cosine_positions`], fixed; zero for the class token.
+    SineCosine,
+}
+
+/// Fixed embeddings of the places of a `grid x grid` image, `[1, 1 + grid^2, width]`, the class token's (zero) first: half of the
+/// features for the column, half for the row, each sines then cosines of frequencies `10000^(-4i/width)` (as in MAE's code).
+///
+/// # Errors
+/// A width that is no multiple of 4.
+pub fn sine_cosine_positions(grid: i64, width: i64) -> Result<Tensor> {
+    if width < 4 || width % 4 != 0 {
+        return Err(Error::value("width", "a multiple of 4 for sine-cosine positions", width));
+    }
+    let options = (Kind::Double, Device::Cpu);
+    let frequency = (Tensor::arange(width / 4, options) * (-4.0 * 10_000f64.ln() / width as f64)).exp();
+    let angle = Tensor::arange(grid, options).outer(&frequency);
+    let line = Tensor::cat(&[angle.sin(), angle.cos()], 1);
+    let [columns, rows] = [line.unsqueeze(0), line.unsqueeze(1)].map(|l| l.expand([grid, grid, width / 2], false));
+    let all = Tensor::cat(&[columns, rows], 2).reshape([1, grid * grid, width]);
+    Ok(Tensor::cat(&[Tensor::zeros([1, 1, width], options), all], 1).to_kind(Kind::Float))
+}
+
 /// A vision transformer without its classifier: `[N, C, side, side] -> [N, width]`, the normalised class token.
 #[derive(Debug)]
 pub struct Vit {
@@ -48,8 +123,7 @@ pub struct Vit {
     patches: Conv2D,
     class: Tensor,
     position: Tensor,
-    blocks: Vec<Block>,
-    norm: LayerNorm,
+    blocks: EncoderBlocks,
 }
 
 impl Vit {
@@ -59,30 +133,59 @@ impl Vit {
     /// A side that is no multiple of the patch, or heads that do not divide the width.
     pub fn new(p: Path, config: &VitConfig) -> Result<Self> {
         let &VitConfig { side, patch, channels, width, heads, .. } = config;
-        if patch < 1 || side % patch != 0 {
+        if patch < 1 || side < patch || side % patch != 0 {
             return Err(Error::value("image side", format!("a multiple of patch {patch}"), side));
         }
-        let attention = AttentionConfig { width, heads, kv_heads: heads, bias: true, causal: false, rotary: None };
-        let count = (side / patch).pow(2);
         let init = Init::Randn { mean: 0.0, stdev: 0.02 };
-        let blocks = (0..config.depth).map(|i| {
-            let p = &p / "blocks" / i;
-            Ok(Block {
-                norm1: layers::layer_norm(&p / "norm1", width),
-                attention: Attention::new(&p / "attention", &attention)?,
-                norm2: layers::layer_norm(&p / "norm2", width),
-                up: layers::linear(&p / "up", width, width * config.mlp_ratio, true),
-                down: layers::linear(&p / "down", width * config.mlp_ratio, width, true),
-            })
-        });
+        let blocks = EncoderBlocks::new(&p, width, config.depth, heads, config.mlp_ratio)?;
+        let position = match config.position {
+            PatchPosition::Learned => p.var("position", &[1, config.patches() + 1, width], init),
+            PatchPosition::SineCosine => {
+                let fixed = sine_cosine_positions(side / patch, width)?;
+                let mut variable = p.zeros_no_train("position", &fixed.size());
+                tch::no_grad(|| variable.copy_(&fixed));
+                variable
+            }
+        };
         Ok(Self {
             config: *config,
             patches: layers::conv2d(&p / "patches", channels, width, patch, patch, 0, true),
             class: p.var("class", &[1, 1, width], init),
-            position: p.var("position", &[1, count + 1, width], init),
-            blocks: blocks.collect::<Result<_>>()?,
-            norm: layers::layer_norm(&p / "norm", width),
+            position,
+            blocks,
         })
+    }
+
+    /// The shape.
+    pub fn config(&self) -> &VitConfig {
+        &self.config
+    }
+
+    /// Patches with their positions, row by row, before the first block: `[N, patches, width]`.
+    ///
+    /// # Errors
+    /// Images of another size than the configuration's.
+    pub fn embed(&self, images: &Tensor) -> Result<Tensor> {
+        let VitConfig { side, channels, .. } = self.config;
+        match images.size()[..] {
+            [_, c, h, w] if (c, h, w) == (channels, side, side) => {}
+            _ => return Err(Error::shape("images", format!("[N, {channels}, {side}, {side}]"), images)),
+        }
+        let x = self.patches.forward(images).flatten(2, 3).transpose(1, 2);
+        Ok(x + self.position.narrow(1, 1, self.config.patches()))
+    }
+
+    /// The class token and any of the embedded patches `[N, T, width]` through all blocks and the last norm: `[N, 1 + T, width]`.
+    ///
+    /// # Errors
+    /// Patches of another width.
+    pub fn encode(&self, patches: &Tensor) -> Result<Tensor> {
+        let n = match patches.size()[..] {
+            [n, _, width] if width == self.config.width => n,
+            _ => return Err(Error::shape("patches", format!("[N, T, {}]", self.config.width), patches)),
+        };
+        let class = (&self.class + self.position.narrow(1, 0, 1)).expand([n, -1, -1], false);
+        Ok(self.blocks.forward(&Tensor::cat(&[&class, patches], 1)))
     }
 
     /// All tokens after the last norm, `[N, 1 + patches, width]`, the class token first.
@@ -90,18 +193,7 @@ impl Vit {
     /// # Errors
     /// Images of another size than the configuration's.
     pub fn tokens(&self, images: &Tensor) -> Result<Tensor> {
-        let VitConfig { side, channels, .. } = self.config;
-        let n = match images.size()[..] {
-            [n, c, h, w] if (c, h, w) == (channels, side, side) => n,
-            _ => return Err(Error::shape("images", format!("[N, {channels}, {side}, {side}]"), images)),
-        };
-        let x = self.patches.forward(images).flatten(2, 3).transpose(1, 2);
-        let mut x = Tensor::cat(&[self.class.expand([n, -1, -1], false), x], 1) + &self.position;
-        for b in &self.blocks {
-            x = &x + b.attention.forward(&b.norm1.forward(&x), None, None);
-            x = &x + b.down.forward(&b.up.forward(&b.norm2.forward(&x)).gelu("none"));
-        }
-        Ok(self.norm.forward(&x))
+        self.encode(&self.embed(images)?)
     }
 }
 
@@ -114,7 +206,7 @@ impl ModuleT for Vit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::{Device, Kind, nn::VarStore};
+    use tch::nn::VarStore;
 
     #[test]
     fn tiny_vit_has_the_published_size_and_checks_its_input() {
@@ -126,5 +218,32 @@ mod tests {
         let images = Tensor::zeros([2, 3, 32, 32], (Kind::Float, Device::Cpu));
         assert!(vit.tokens(&images).unwrap_err().to_string().contains("[N, 3, 224, 224]"));
         assert!(Vit::new(vs.root() / "b", &VitConfig { patch: 5, ..Default::default() }).is_err());
+    }
+
+    #[test]
+    fn fixed_positions_are_sines_of_column_and_row_and_not_trained() {
+        let p = sine_cosine_positions(3, 8).unwrap();
+        // Row 2, column 1: sines and cosines of 1 and 0.01, then of 2 and 0.02.
+        let want: Vec<f64> = [1.0, 2.0]
+            .into_iter()
+            .flat_map(|x: f64| [x.sin(), (x / 100.0).sin(), x.cos(), (x / 100.0).cos()])
+            .collect();
+        let got: Vec<f64> = p.get(0).get(1 + 2 * 3 + 1).to_kind(Kind::Double).try_into().unwrap();
+        got.iter().zip(&want).for_each(|(g, w)| assert!((g - w).abs() < 1e-6, "{got:?} {want:?}"));
+        assert_eq!(p.get(0).get(0).abs().sum(Kind::Double).double_value(&[]), 0.0);
+        assert!(sine_cosine_positions(3, 6).is_err());
+        let vs = VarStore::new(Device::Cpu);
+        let config =
+            VitConfig { width: 8, heads: 2, depth: 1, position: PatchPosition::SineCosine, ..Default::default() };
+        let vit = Vit::new(vs.root(), &config).unwrap();
+        assert!(vs.variables().contains_key("position") && !vs.variables()["position"].requires_grad());
+        // All patches in any order are the whole image.
+        let images = Tensor::randn([2, 3, 32, 32], (Kind::Float, Device::Cpu));
+        let order = Tensor::randperm(64, (Kind::Int64, Device::Cpu));
+        let shuffled = vit.encode(&vit.embed(&images).unwrap().index_select(1, &order)).unwrap();
+        let whole = vit.tokens(&images).unwrap();
+        let back = whole.narrow(1, 1, 64).index_select(1, &order);
+        assert!((shuffled.narrow(1, 1, 64) - back).abs().max().double_value(&[]) < 1e-5);
+        assert!((shuffled.select(1, 0) - whole.select(1, 0)).abs().max().double_value(&[]) < 1e-5);
     }
 }
