@@ -126,6 +126,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "ICCV 2023",
     },
     Paper {
+        slug: "self-distilled-pretraining",
+        area: "distill",
+        title: "Self-Distillation for Further Pre-training of Transformers",
+        authors: "Lee, Kang, Lee, Hwang, Kawaguchi",
+        year: 2022,
+        arxiv: "2210.02871",
+        venue: "ICLR 2023",
+    },
+    Paper {
         slug: "smooth-trajectories",
         area: "distill",
         title: "Efficient Dataset Distillation through Alignment with Smooth and High-Quality Expert Trajectories",

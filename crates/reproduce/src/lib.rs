@@ -37,6 +37,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &ssl::ScatSimClr,
         &distill::DatasetDistillationSsl,
         &distill::NormalizedDistillation,
+        &distill::SelfDistilledPretraining,
         &distill::SmoothTrajectories,
         &distill::TeacherGuidance,
         &scaling::LrAnnealingLaw,

@@ -75,7 +75,10 @@ struct Setting {
     size: usize,
     smaller: Vec<usize>,
     krr: KrrStConfig,
+    /// How networks are trained on representations, and at which rate on labels: the mean over a representation's many features
+    /// makes gradients small.
     inner: InnerTraining,
+    label_lr: f64,
     /// Real images in an outer step.
     batch: usize,
     supervised: Supervised,
@@ -192,6 +195,14 @@ impl Setting {
         arms
     }
 
+    /// How the networks of a method are trained on its set.
+    fn training(&self, method: Method) -> InnerTraining {
+        match method {
+            Method::Features { .. } | Method::KrrSt { .. } => self.inner,
+            _ => InnerTraining { lr: self.label_lr, ..self.inner },
+        }
+    }
+
     fn check(&self, name: &str, image: i64) -> Result<()> {
         let key = |field: &str| format!("{name}.{field}");
         crate::vision::check_side(&key("side"), self.side, image)?;
@@ -233,6 +244,7 @@ impl Setting {
         for (field, lr) in [
             ("fine_lr", self.fine_lr),
             ("inner.lr", self.inner.lr),
+            ("label_lr", self.label_lr),
             ("supervised.gradient", s.gradient.1),
             ("supervised.distribution", s.distribution.1),
             ("supervised.trajectory", s.trajectory.1),
@@ -319,9 +331,10 @@ impl Experiment for DatasetDistillationSsl {
             target: Pretraining::color(128, 400),
             widths: vec![24, 48, 96],
             size: 100,
-            smaller: vec![20, 50],
-            krr: KrrStConfig { models: 5, max_steps: 100, iterations: 300, lr: 0.01, ..KrrStConfig::default() },
-            inner: InnerTraining { lr: 0.05, ..InnerTraining::default() },
+            smaller: vec![50],
+            krr: KrrStConfig { models: 5, max_steps: 100, iterations: 250, lr: 0.01, ..KrrStConfig::default() },
+            inner: InnerTraining { lr: 1.0, ..InnerTraining::default() },
+            label_lr: 0.2,
             batch: 128,
             supervised: Supervised {
                 width: 32,
@@ -340,9 +353,9 @@ impl Experiment for DatasetDistillationSsl {
                 samples: 200,
                 outer: 100,
                 inner: Inner { steps: 5, momentum: 0.0, kept: None },
-                step_size: 0.1,
+                step_size: 0.003,
             },
-            epochs: 200,
+            epochs: 250,
             labelled: 500,
             test: 2000,
             steps: 150,
@@ -383,7 +396,7 @@ impl Experiment for DatasetDistillationSsl {
                 (s.target.training.batch, s.target.training.steps) = (256, 40_000);
                 s.widths = vec![128, 256, 512];
                 s.krr = KrrStConfig { iterations: 40_000, lr: 1e-3, ..KrrStConfig::default() };
-                (s.inner, s.batch, s.epochs) = (InnerTraining::default(), 1024, 1000);
+                (s.inner, s.label_lr, s.batch, s.epochs) = (InnerTraining::default(), 0.1, 1024, 1000);
                 let u = &mut s.supervised;
                 (u.width, u.batch, u.experts, u.expert.epochs) = (128, 256, 10, 30);
                 (u.gradient.0, u.distribution.0, u.trajectory.0) = (1000, 5000, 2000);

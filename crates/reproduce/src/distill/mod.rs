@@ -2,10 +2,12 @@
 
 mod dataset_distillation_ssl;
 mod normalized_distillation;
+mod self_distilled_pretraining;
 mod smooth_trajectories;
 mod teacher_guidance;
 
 pub use dataset_distillation_ssl::DatasetDistillationSsl;
 pub use normalized_distillation::NormalizedDistillation;
+pub use self_distilled_pretraining::SelfDistilledPretraining;
 pub use smooth_trajectories::SmoothTrajectories;
 pub use teacher_guidance::TeacherGuidance;

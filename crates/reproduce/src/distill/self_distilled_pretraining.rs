@@ -76,7 +76,10 @@ enum Method {
     /// Masked autoencoding for so many steps.
     Further(usize),
     /// Rounds of self-distillation after a teacher of so many steps.
-    SelfDistil { teacher: usize, rounds: usize },
+    SelfDistil {
+        teacher: usize,
+        rounds: usize,
+    },
     /// The distance to the teacher alone.
     DistilOnly,
     /// Masked autoencoding with a penalty on the distance to the first weights.
@@ -229,13 +232,7 @@ impl Experiment for SelfDistilledPretraining {
 
     fn config(&self, scale: Scale) -> Value {
         let stage = |steps, batch, lr| Stage { steps, batch, lr };
-        let mae = MaeConfig {
-            side: 32,
-            patch: 4,
-            encoder: (64, 4, 4),
-            decoder: (48, 1, 4),
-            ..MaeConfig::default()
-        };
+        let mae = MaeConfig { side: 32, patch: 4, encoder: (64, 4, 4), decoder: (48, 1, 4), ..MaeConfig::default() };
         let mut config = Config {
             mae,
             source_images: 8000,

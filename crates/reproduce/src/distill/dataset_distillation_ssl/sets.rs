@@ -9,7 +9,9 @@ use autodidact_core::optim::{Group, Optimizer, Rule, Sgd};
 use autodidact_core::train::Checkpoint;
 use autodidact_core::{Result as CoreResult, seed};
 use autodidact_datasets::load_images;
-use autodidact_distill::dataset_distillation_ssl::{DistilledSet, InnerModel, KrrSt, KrrStConfig, PooledConvNet};
+use autodidact_distill::dataset_distillation_ssl::{
+    DistilledSet, InnerModel, InnerTraining, KrrSt, KrrStConfig, PooledConvNet,
+};
 use autodidact_distill::distilled_data::{
     FlatConvNet, FlatConvNetConfig, distribution_matching_loss, gradient_matching_loss, kmeans, nearest,
     random_per_class,
@@ -104,12 +106,18 @@ impl Source {
 }
 
 /// A network of the kind that the sets train, from a seed.
-pub(super) fn fresh(setting: &Setting, source: &Source, outputs: i64, init: u64) -> CoreResult<InnerModel> {
+pub(super) fn fresh(
+    setting: &Setting,
+    training: InnerTraining,
+    source: &Source,
+    outputs: i64,
+    init: u64,
+) -> CoreResult<InnerModel> {
     tch::manual_seed(init as i64);
     let body =
         |p: &Path<'_>| -> Box<dyn ModuleT> { Box::new(PooledConvNet::new(p, source.channels(), &setting.widths)) };
     let features = PooledConvNet::features(&setting.widths, setting.side);
-    InnerModel::new(source.train.x.device(), body, features, outputs, setting.inner)
+    InnerModel::new(source.train.x.device(), body, features, outputs, training)
 }
 
 /// A small set.
@@ -147,13 +155,31 @@ pub(super) fn make(method: Method, source: &Source, setting: &Setting, context: 
         Method::KrrSt { size, learn_targets, models } => {
             let config = KrrStConfig { learn_targets, models, ..setting.krr };
             let start = with_features(&random(size))?;
-            Set::Targets(distil(config, &start, &source.y, Some(&source.held_out_y), source, setting, context)?)
+            Set::Targets(distil(
+                config,
+                setting.training(method),
+                &start,
+                &source.y,
+                Some(&source.held_out_y),
+                source,
+                setting,
+                context,
+            )?)
         }
         Method::Frepo => {
             let index = random_per_class(&source.train.y, source.classes, per_class, rng)?;
             let targets = source.centred_labels(&source.train.y);
             let start = DistilledSet::new(at(&source.train.x, &index), at(&targets, &index))?;
-            Set::Targets(distil(setting.krr, &start, &targets, None, source, setting, context)?)
+            Set::Targets(distil(
+                setting.krr,
+                setting.training(method),
+                &start,
+                &targets,
+                None,
+                source,
+                setting,
+                context,
+            )?)
         }
         Method::Labels => {
             let index = random_per_class(&source.train.y, source.classes, per_class, rng)?;
@@ -176,6 +202,7 @@ pub(super) fn make(method: Method, source: &Source, setting: &Setting, context: 
 /// Distils by kernel ridge regression, with checkpoints.
 fn distil(
     config: KrrStConfig,
+    training: InnerTraining,
     start: &DistilledSet,
     targets: &Tensor,
     held_out: Option<&Tensor>,
@@ -184,7 +211,7 @@ fn distil(
     context: &mut Context<'_>,
 ) -> Result<DistilledSet> {
     let outputs = targets.size()[1];
-    let make = |init| fresh(setting, source, outputs, init);
+    let make = |init| fresh(setting, training, source, outputs, init);
     let mut krr = KrrSt::new(config, start, make, context.seed("distillation"))?;
     let (place, every) = context.checkpoint_every(1000);
     if place.exists() {
@@ -235,7 +262,7 @@ fn outer_loss(
     let mut sum = 0.0;
     for i in 0..JUDGES.0 {
         let init = seed::derive(context.seed("judge"), &[&i.to_string()]);
-        let mut model = fresh(setting, source, y.size()[1], init)?;
+        let mut model = fresh(setting, setting.inner, source, y.size()[1], init)?;
         for _ in 0..JUDGES.1 {
             model.regress(set)?;
         }

@@ -14,7 +14,7 @@ use autodidact_datasets::augment::{Pipeline, Transform};
 use autodidact_datasets::batch::Order;
 use autodidact_datasets::image::{ImageSet, shapes};
 use autodidact_datasets::load_images;
-use autodidact_distill::dataset_distillation_ssl::InnerModel;
+use autodidact_distill::dataset_distillation_ssl::{InnerModel, InnerTraining};
 use tch::nn::{Module, ModuleT, Path, VarStore};
 use tch::{Tensor, nn};
 
@@ -87,10 +87,11 @@ fn probe(body: &dyn ModuleT, task: &Task) -> Result<f64> {
 pub(super) fn cell(method: Method, source: &Source, setting: &Setting, context: &mut Context<'_>) -> Result<()> {
     let set = make(method, source, setting, context)?;
     let width = outputs(&set, source);
+    let training = setting.training(method);
     let init = context.seed("pre-training");
-    let mut model = fresh(setting, source, width, init)?;
+    let mut model = fresh(setting, training, source, width, init)?;
     pretrain(&mut model, &set, setting.epochs)?;
-    let mut other = other(setting, source, width, init)?;
+    let mut other = other(setting, training, source, width, init)?;
     pretrain(&mut other, &set, setting.epochs)?;
     let tasks = tasks(&context.plan.dataset);
     for name in tasks {
@@ -98,7 +99,7 @@ pub(super) fn cell(method: Method, source: &Source, setting: &Setting, context: 
         context.metric(0, &Measure::Ridge.name(name), probe(model.body(), &task)?);
         context.metric(0, &Measure::Other.name(name), probe(other.body(), &task)?);
         // Fine-tuning changes the network: each task starts from the pre-trained one.
-        let mut tuned = fresh(setting, source, width, init)?;
+        let mut tuned = fresh(setting, training, source, width, init)?;
         tuned.copy_from(&model)?;
         let accuracy = fine_tune(&tuned, &task, setting, context)?;
         context.metric(setting.steps, &Measure::FineTuned.name(name), accuracy);
@@ -107,7 +108,7 @@ pub(super) fn cell(method: Method, source: &Source, setting: &Setting, context: 
 }
 
 /// A network of another architecture: strided convolutions and a global mean.
-fn other(setting: &Setting, source: &Source, outputs: i64, init: u64) -> Result<InnerModel> {
+fn other(setting: &Setting, training: InnerTraining, source: &Source, outputs: i64, init: u64) -> Result<InnerModel> {
     tch::manual_seed(init as i64);
     let encoder = Encoder::Pooled;
     let vs = nn::VarStore::new(source.train.x.device());
@@ -116,7 +117,7 @@ fn other(setting: &Setting, source: &Source, outputs: i64, init: u64) -> Result<
     let body =
         |p: &Path<'_>| encoder.build(p / "encoder", source.channels(), setting.side).expect("it was built before");
     tch::manual_seed(init as i64);
-    Ok(InnerModel::new(source.train.x.device(), body, encoder.features(), outputs, setting.inner)?)
+    Ok(InnerModel::new(source.train.x.device(), body, encoder.features(), outputs, training)?)
 }
 
 /// Trains all of the network with a new head on the task's labels; test accuracy in percent.

@@ -233,7 +233,11 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
     for (i, name) in [SELF, ROUNDS].into_iter().enumerate() {
         let round = if name == ROUNDS { 2 } else { 1 };
         let metric = format!("{MAE}, round{round}");
-        losses.push(Series::line(format!("{name}, round {round}"), i, &results.mean_series(&arm(Task::Far, name), &metric)?));
+        losses.push(Series::line(
+            format!("{name}, round {round}"),
+            i,
+            &results.mean_series(&arm(Task::Far, name), &metric)?,
+        ));
     }
     let penalty = study.penalty()?;
     let series = results.mean_series(&arm(Task::Far, &penalty), &format!("{MAE}, penalty"))?;
