@@ -236,7 +236,7 @@ impl Setting {
         for m in self.smaller.iter().chain([&self.size]) {
             ensure!(m % 10 == 0 && *m > 0, "{}: expected multiples of 10, got {m}", key("size and smaller"));
         }
-        check_range(&key("images"), self.images as f64, (20 * self.size) as f64 / 10.0..)?;
+        check_range(&key("images"), self.images as f64, (2 * self.size) as f64..)?;
         check_range(&key("batch"), self.batch as f64, 1.0..=self.images as f64)?;
         check_range(&key("bias.images"), self.bias.images as f64, 4.0..=self.images as f64)?;
         check_range(&key("bias.outer"), self.bias.outer as f64, 1.0..=self.held_out as f64)?;

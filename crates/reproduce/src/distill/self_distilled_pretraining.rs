@@ -177,6 +177,7 @@ impl Config {
         }
         let steps: Vec<f64> = self.other_steps.iter().map(|n| *n as f64).collect();
         check_list("other_steps", &steps, 1.0..1e9)?;
+        ensure!(self.steps().len() > 1, "other_steps: expected another number than further.steps, got {steps:?}");
         check_list("penalties", &self.penalties, f64::MIN_POSITIVE..)?;
         check_range("distillation.weight", self.distillation.weight, 0.0..)?;
         Ok(check_range("weight_decay", self.weight_decay, 0.0..)?)

@@ -30,7 +30,7 @@ struct Setting {
     /// Filters and blocks of the ConvNet.
     width: i64,
     depth: usize,
-    /// Training images, of which some are held out to choose learning rates, and test images.
+    /// Training images at most, of which some are held out to choose learning rates, and test images.
     images: usize,
     held_out: usize,
     test: usize,
@@ -288,7 +288,7 @@ impl Experiment for SmoothTrajectories {
     }
 
     fn datasets(&self) -> &'static [&'static str] {
-        &["digits", "mnist", "cifar10"]
+        &["digits", "cifar10"]
     }
 
     fn config(&self, scale: Scale) -> Value {
@@ -389,7 +389,7 @@ impl Experiment for SmoothTrajectories {
     fn cells(&self, plan: &Plan) -> Result<Vec<Cell>> {
         let config: Config = plan.config()?;
         config.digits.check("digits", 8)?;
-        config.color.check("color", if plan.dataset == "mnist" { 28 } else { 32 })?;
+        config.color.check("color", 32)?;
         let setting = config.of(&plan.dataset);
         let mut arms: Vec<String> = Kind::ALL.iter().map(|k| k.arm()).collect();
         arms.extend(setting.arms().into_iter().map(|(name, ..)| name));

@@ -10,7 +10,7 @@ use autodidact_core::train::Checkpoint;
 use autodidact_core::{Result as CoreResult, seed};
 use autodidact_datasets::load_images;
 use autodidact_distill::dataset_distillation_ssl::{
-    DistilledSet, InnerModel, InnerTraining, KrrSt, KrrStConfig, PooledConvNet,
+    DistilledSet, InnerModel, InnerTraining, KrrSt, KrrStConfig, PooledConvNet, krr_st_loss,
 };
 use autodidact_distill::distilled_data::{
     FlatConvNet, FlatConvNetConfig, distribution_matching_loss, gradient_matching_loss, kmeans, nearest,
@@ -258,7 +258,6 @@ fn outer_loss(
     setting: &Setting,
     context: &Context<'_>,
 ) -> Result<f64> {
-    use autodidact_distill::dataset_distillation_ssl::krr_st_loss;
     let mut sum = 0.0;
     for i in 0..JUDGES.0 {
         let init = seed::derive(context.seed("judge"), &[&i.to_string()]);

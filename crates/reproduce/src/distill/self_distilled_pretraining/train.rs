@@ -12,7 +12,7 @@ use autodidact_core::train::{Step, TrainConfig, Trainer};
 use autodidact_core::{Result as CoreResult, seed};
 use autodidact_datasets::augment::{Pipeline, Transform};
 use autodidact_datasets::batch::Order;
-use autodidact_datasets::image::ImageSet;
+use autodidact_datasets::image::{ImageSet, shapes};
 use autodidact_datasets::load_images;
 use autodidact_distill::self_distilled_pretraining::{
     Mae, SelfDistillation, distill_representation, weight_distance, weight_distance_squared,
@@ -79,7 +79,14 @@ impl Data {
             (Task::Far, "cifar10") => ("mnist", false),
             (Task::Far, _) => ("digits", false),
         };
-        let (mut all, mut test) = load_images(name, plan.data_dir.as_deref(), plan.download)?;
+        let (mut all, mut test) = match name {
+            // Generated anew for every cell: so many that enough are of the task's classes.
+            "shapes" => {
+                let some = |seed, n: usize| shapes(seed, 0..4 * n as u64);
+                (some(0, config.images + config.held_out), some(seed::derive(0, &["test"]), config.test))
+            }
+            _ => load_images(name, plan.data_dir.as_deref(), plan.download)?,
+        };
         if near {
             let classes = other_classes(&all);
             (all, test) = (of_classes(&all, &classes)?, of_classes(&test, &classes)?);
