@@ -63,13 +63,15 @@ pub fn find(name: &str, data_dir: Option<&Path>, download: bool, progress: fetch
     }
 }
 
-/// Identifies the content of a data set: `built in` for those that are shipped or generated, else the SHA-256 (64
+/// Identifies the content of a data set: `built in` for those that are shipped or generated (`scenes` of
+/// [`scenes`](image::scenes) is one of them), else the SHA-256 (64
 /// hexadecimal digits) of the list of its files' digests and names; the files are looked for as in [`load_images`].
 ///
 /// # Errors
 /// An unknown name, files that are missing or cannot be read.
 pub fn fingerprint(name: &str, data_dir: Option<&Path>, download: bool) -> Result<String> {
-    if ["digits", "shapes", "grammar"].contains(&canonical(name, &[&IMAGE_SETS[..], &TEXTS].concat())?) {
+    if ["digits", "shapes", "scenes", "grammar"].contains(&canonical(name, &[&IMAGE_SETS[..], &TEXTS, &["scenes"]].concat())?)
+    {
         return Ok("built in".into());
     }
     let place = find(name, data_dir, download, &mut |_, _| {})?;

@@ -16,6 +16,7 @@
 pub mod dataset_distillation_ssl;
 pub mod distilled_data;
 pub mod kernel;
+pub mod learning_from_future;
 pub mod logits;
 pub mod normalized_distillation;
 pub mod self_distilled_pretraining;

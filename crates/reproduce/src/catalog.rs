@@ -117,6 +117,14 @@ pub const PAPERS: &[Paper] = &[
         venue: "ICLR 2024",
     },
     Paper {
+        slug: "learning-from-future",
+        title: "Learning from Future: A Novel Self-Training Framework for Semantic Segmentation",
+        authors: "Du, Shen, Wang, Fei, Li, Wu, Zhao, Fu, Liu",
+        year: 2022,
+        arxiv: "2209.06993",
+        venue: "NeurIPS 2022",
+    },
+    Paper {
         slug: "normalized-distillation",
         area: "distill",
         title: "From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with Normalized Loss and Customized Soft Labels",

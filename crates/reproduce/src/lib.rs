@@ -36,6 +36,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &ssl::RankMe,
         &ssl::ScatSimClr,
         &distill::DatasetDistillationSsl,
+        &distill::LearningFromFuture,
         &distill::NormalizedDistillation,
         &distill::SelfDistilledPretraining,
         &distill::SmoothTrajectories,

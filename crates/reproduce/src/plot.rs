@@ -1,6 +1,10 @@
 //! Plots as SVG, with one look: arms keep their colour everywhere, axes are named with units, and the drawing adapts to a
 //! light or dark page (its ink is the page's text colour).
 
+mod pictures;
+
+pub use pictures::Picture;
+
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -89,6 +93,8 @@ pub enum Drawing {
         /// Value of the highest colour.
         high: f64,
     },
+    /// Rows of pictures, with the rows' names.
+    Pictures(Vec<(String, Vec<Picture>)>),
 }
 
 /// A plot of a record.
@@ -132,6 +138,12 @@ impl Plot {
         Self { name: name.into(), caption: caption.into(), x: "column".into(), y: "row".into(), drawing }
     }
 
+    /// Rows of pictures with names; there are no axes.
+    pub fn pictures(name: &str, caption: &str, rows: Vec<(String, Vec<Picture>)>) -> Self {
+        let drawing = Drawing::Pictures(rows);
+        Self { name: name.into(), caption: caption.into(), x: String::new(), y: String::new(), drawing }
+    }
+
     /// The drawing as an SVG document.
     ///
     /// # Errors
@@ -142,12 +154,15 @@ impl Plot {
             Drawing::Bars(bars) => 90 + 30 * bars.len() as u32,
             _ => SIZE.1,
         };
-        {
+        if let Drawing::Pictures(rows) = &self.drawing {
+            out = pictures::svg(rows).map_err(|e| anyhow!("plot {}: {e:#}", self.name))?;
+        } else {
             let root = SVGBackend::with_string(&mut out, (SIZE.0, height)).into_drawing_area();
             match &self.drawing {
                 Drawing::Lines { series, log_x, log_y } => self.draw_lines(&root, series, *log_x, *log_y),
                 Drawing::Bars(bars) => self.draw_bars(&root, bars),
                 Drawing::Heat { panels, low, high } => draw_heat(&root, panels, *low, *high),
+                Drawing::Pictures(_) => Ok(()),
             }
             .map_err(|e| anyhow!("plot {}: {e}", self.name))?;
             root.present().map_err(|e| anyhow!("plot {}: {e}", self.name))?;
@@ -333,6 +348,16 @@ mod tests {
                 .svg();
         assert!(svg.unwrap().contains("random"));
         assert!(Plot::lines("p", "c", "x", "y", vec![]).svg().is_err());
+    }
+
+    #[test]
+    fn pictures_are_pngs_in_named_rows() {
+        let image = tch::Tensor::zeros([3, 2, 2], (tch::Kind::Uint8, tch::Device::Cpu));
+        let row = vec![Picture::of_image(&image).unwrap(), Picture::of_classes(&[0.0, 1.0, 2.0, 1.0], 2)];
+        let svg = Plot::pictures("p", "c", vec![("a < b".into(), row)]).svg().unwrap();
+        assert!(svg.matches("data:image/png;base64,iVBOR").count() == 2 && svg.contains("a &lt; b"));
+        assert!(Plot::pictures("p", "c", vec![]).svg().is_err());
+        assert!(Picture::of_image(&image.to_kind(tch::Kind::Float)).is_err());
     }
 
     #[test]

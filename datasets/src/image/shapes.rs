@@ -57,23 +57,23 @@ pub fn shapes(seed: u64, range: Range<u64>) -> ImageSet {
     ImageSet { images, labels: Tensor::from_slice(&labels), classes: SHAPE_CLASSES.map(String::from).into() }
 }
 
-type Colour = [f32; 3];
+pub(super) type Colour = [f32; 3];
 
 /// A plane wave over the image: `amplitude * sin(kx * x + ky * y + phase)`.
-struct Wave {
+pub(super) struct Wave {
     kx: f32,
     ky: f32,
     phase: f32,
 }
 
 impl Wave {
-    fn draw(period: Range<f32>, rng: &mut Rng) -> Self {
+    pub(super) fn draw(period: Range<f32>, rng: &mut Rng) -> Self {
         let (sin, cos) = rng.random_range(0.0..TAU).sin_cos();
         let k = TAU / rng.random_range(period);
         Self { kx: k * cos, ky: k * sin, phase: rng.random_range(0.0..TAU) }
     }
 
-    fn at(&self, x: f32, y: f32) -> f32 {
+    pub(super) fn at(&self, x: f32, y: f32) -> f32 {
         (self.kx * x + self.ky * y + self.phase).sin()
     }
 
@@ -177,27 +177,32 @@ impl Scene {
         }
     }
 
-    /// Signed distance (in pixels, negative inside) from the shape's outline, of a point relative to its centre.
+    /// Signed distance from the shape's outline, of a point relative to its centre.
     fn distance(&self, x: f32, y: f32) -> f32 {
-        let (sin, cos) = self.rotation;
-        let (x, y, r) = (cos * x + sin * y, cos * y - sin * x, self.radius);
-        match self.shape {
-            0 => x.hypot(y) - 0.95 * r,
-            1 => x.abs().max(y.abs()) - 0.8 * r,
-            2 => {
-                // The three sides of an equilateral triangle lie half its outer radius away from the centre.
-                let side = |k: f32| {
-                    let (s, c) = (k * 2.0 * PI / 3.0).sin_cos();
-                    c * x + s * y
-                };
-                side(0.0).max(side(1.0)).max(side(2.0)) - 0.6 * r
-            }
-            3 => {
-                let (long, short) = (x.abs().max(y.abs()), x.abs().min(y.abs()));
-                (long - r).max(short - 0.36 * r)
-            }
-            _ => (x.hypot(y) - 0.72 * r).abs() - 0.3 * r,
+        outline(self.shape, self.radius, self.rotation, x, y)
+    }
+}
+
+/// Signed distance (in pixels, negative inside) from the outline of a shape (disc, square, triangle, cross, ring) of radius `r`, of
+/// a point relative to its centre.
+pub(super) fn outline(shape: usize, r: f32, (sin, cos): (f32, f32), x: f32, y: f32) -> f32 {
+    let (x, y) = (cos * x + sin * y, cos * y - sin * x);
+    match shape {
+        0 => x.hypot(y) - 0.95 * r,
+        1 => x.abs().max(y.abs()) - 0.8 * r,
+        2 => {
+            // The three sides of an equilateral triangle lie half its outer radius away from the centre.
+            let side = |k: f32| {
+                let (s, c) = (k * 2.0 * PI / 3.0).sin_cos();
+                c * x + s * y
+            };
+            side(0.0).max(side(1.0)).max(side(2.0)) - 0.6 * r
         }
+        3 => {
+            let (long, short) = (x.abs().max(y.abs()), x.abs().min(y.abs()));
+            (long - r).max(short - 0.36 * r)
+        }
+        _ => (x.hypot(y) - 0.72 * r).abs() - 0.3 * r,
     }
 }
 
@@ -206,16 +211,16 @@ fn distance(a: &Colour, b: &Colour) -> f32 {
 }
 
 /// The share of a pixel that lies inside an outline at signed distance `d`.
-fn coverage(d: f32) -> f32 {
+pub(super) fn coverage(d: f32) -> f32 {
     (0.5 - d).clamp(0.0, 1.0)
 }
 
-fn mix(colour: &mut Colour, other: &Colour, share: f32) {
+pub(super) fn mix(colour: &mut Colour, other: &Colour, share: f32) {
     (0..3).for_each(|c| colour[c] += share * (other[c] - colour[c]));
 }
 
 /// A nearly normal number, from the sum of four bytes (mean 0, variance 1).
-fn normal(rng: &mut Rng) -> f32 {
+pub(super) fn normal(rng: &mut Rng) -> f32 {
     let sum: u32 = rng.next_u32().to_le_bytes().iter().map(|&b| u32::from(b)).sum();
     // The variance of a uniform byte is (256^2 - 1) / 12.
     (sum as f32 - 510.0) / 147.8

@@ -1,10 +1,12 @@
 //! Measures of classifiers and representations.
 
+mod confusion;
 mod knn;
 mod logistic;
 mod probe;
 mod spectrum;
 
+pub use confusion::ConfusionMatrix;
 pub use knn::{Knn, Vote};
 pub use logistic::{LogisticRegression, LogisticRegressionConfig};
 pub use probe::{LinearProbe, RidgeProbe, standardise};

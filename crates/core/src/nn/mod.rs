@@ -10,6 +10,7 @@ mod gpt;
 pub mod layers;
 mod mlp;
 mod resnet;
+mod unet;
 mod vit;
 
 pub use attention::{Attention, AttentionConfig, KvCache};
@@ -19,6 +20,7 @@ pub use gpt::{Gpt, GptConfig, Position};
 pub use mlp::{Mlp, MlpConfig};
 pub use resnet::{Depth, ResNet, ResNetConfig, ResidualBlock, Stem};
 pub use vit::{EncoderBlocks, PatchPosition, Vit, VitConfig, sine_cosine_positions};
+pub use unet::{UNet, UNetConfig};
 
 use tch::nn::VarStore;
 

@@ -22,6 +22,18 @@ impl Ema {
     /// # Errors
     /// A target variable that is missing from `online` or has another shape there.
     pub fn new(target: &mut VarStore, online: &VarStore) -> Result<Self> {
+        Self::tied(target, online, false)
+    }
+
+    /// The same, but afterwards only the parameters follow; buffers (running statistics) are the target's own.
+    ///
+    /// # Errors
+    /// As [`Ema::new`].
+    pub fn of_parameters(target: &mut VarStore, online: &VarStore) -> Result<Self> {
+        Self::tied(target, online, true)
+    }
+
+    fn tied(target: &mut VarStore, online: &VarStore, parameters_only: bool) -> Result<Self> {
         target.freeze();
         let source: StateDict = online.variables().into_iter().collect();
         let (mut averaged, mut followed, mut copies) = (vec![], vec![], vec![]);
@@ -34,9 +46,13 @@ impl Ema {
             if o.size() != t.size() {
                 return Err(Error::shape(format!("online network's {name}"), format!("{:?}", t.size()), o));
             }
+            let follows = !parameters_only || o.requires_grad();
             let mut t = t.detach();
             let o = o.detach();
             tch::no_grad(|| t.f_copy_(&o).map(|_| ()))?;
+            if !follows {
+                continue;
+            }
             if matches!(t.kind(), Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16) {
                 averaged.push(t);
                 followed.push(o);

@@ -21,9 +21,11 @@
 
 mod ema;
 mod groups;
+mod snapshot;
 
 pub use ema::Ema;
 pub use groups::{Group, sorted_trainables};
+pub use snapshot::Snapshot;
 
 use crate::error::check_range;
 use crate::shim::{self, AdamStep, LarsStep, SgdStep};

@@ -1,12 +1,14 @@
 //! Experiments of `autodidact-distill`.
 
 mod dataset_distillation_ssl;
+mod learning_from_future;
 mod normalized_distillation;
 mod self_distilled_pretraining;
 mod smooth_trajectories;
 mod teacher_guidance;
 
 pub use dataset_distillation_ssl::DatasetDistillationSsl;
+pub use learning_from_future::LearningFromFuture;
 pub use normalized_distillation::NormalizedDistillation;
 pub use self_distilled_pretraining::SelfDistilledPretraining;
 pub use smooth_trajectories::SmoothTrajectories;
