@@ -70,7 +70,8 @@ pub fn find(name: &str, data_dir: Option<&Path>, download: bool, progress: fetch
 /// # Errors
 /// An unknown name, files that are missing or cannot be read.
 pub fn fingerprint(name: &str, data_dir: Option<&Path>, download: bool) -> Result<String> {
-    if ["digits", "shapes", "scenes", "grammar"].contains(&canonical(name, &[&IMAGE_SETS[..], &TEXTS, &["scenes"]].concat())?)
+    if ["digits", "shapes", "scenes", "grammar"]
+        .contains(&canonical(name, &[&IMAGE_SETS[..], &TEXTS, &["scenes"]].concat())?)
     {
         return Ok("built in".into());
     }

@@ -1,8 +1,8 @@
 //! Networks: published sizes, shapes, initialisation and bad input.
 
 use autodidact_core::nn::{
-    CifarResNet, ConvNet, ConvNetConfig, Depth, Gpt, GptConfig, Head, Mlp, MlpConfig, ResNet, ResNetConfig, Stem,
-    layers, parameter_count,
+    CifarResNet, ConvNet, ConvNetConfig, Depth, Gpt, GptConfig, Head, Mlp, MlpConfig, ResNet, ResNetConfig, Stem, UNet,
+    UNetConfig, layers, parameter_count,
 };
 use tch::nn::{Module, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
@@ -149,4 +149,28 @@ fn perceptrons_and_small_convolutional_networks() {
     assert!(ConvNet::new(vs.root() / "none", &config).is_err());
     let linear = layers::linear(vs.root() / "l", 2, 3, false);
     assert_eq!(linear.forward(&Tensor::ones([1, 2], FLOAT)).size(), [1, 3]);
+}
+
+#[test]
+fn a_u_net_keeps_the_size_and_sees_no_batch() {
+    let vs = VarStore::new(Device::Cpu);
+    let config = UNetConfig { channels: 2, widths: vec![4, 8, 12], outputs: 5, groups: 2 };
+    let net = UNet::new(vs.root(), &config).unwrap();
+    // Sides that are no powers of two too.
+    let x = Tensor::rand([3, 2, 13, 10], (Kind::Float, Device::Cpu));
+    let y = net.forward_t(&x, true);
+    assert_eq!(y.size(), [3, 5, 13, 10]);
+    let alone = net.forward_t(&x.narrow(0, 1, 1), false);
+    assert!((alone - y.narrow(0, 1, 1)).abs().max().double_value(&[]) < 1e-5);
+    // Two convolutions and norms on each level down and up, and the head.
+    let level = |i: i64, w: i64| 9 * (i * w + w * w) + 4 * w;
+    let want = level(2, 4) + level(4, 8) + level(8, 12) + level(12 + 8, 8) + level(8 + 4, 4) + 4 * 5 + 5;
+    assert_eq!(parameter_count(&vs), want);
+    for config in [
+        UNetConfig { widths: vec![], ..config.clone() },
+        UNetConfig { widths: vec![3], ..config.clone() },
+        UNetConfig { outputs: 0, ..config.clone() },
+    ] {
+        assert!(UNet::new(VarStore::new(Device::Cpu).root(), &config).is_err(), "{config:?}");
+    }
 }

@@ -42,7 +42,11 @@ impl ConfusionMatrix {
     /// Shapes that differ, classes outside the matrix.
     pub fn add(&mut self, predicted: &Tensor, labels: &Tensor, ignore: Option<i64>) -> Result<()> {
         if predicted.size() != labels.size() {
-            return Err(Error::shape("predictions", format!("{:?}, the shape of the labels", labels.size()), predicted));
+            return Err(Error::shape(
+                "predictions",
+                format!("{:?}, the shape of the labels", labels.size()),
+                predicted,
+            ));
         }
         for (what, x) in [("predictions", predicted), ("labels", labels)] {
             if x.kind() != Kind::Int64 {

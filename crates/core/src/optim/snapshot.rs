@@ -12,7 +12,7 @@ use tch::{Tensor, nn::VarStore};
 /// let vs = nn::VarStore::new(Device::Cpu);
 /// let mut w = vs.root().var("w", &[1], nn::Init::Const(1.0));
 /// let before = Snapshot::of_parameters(&vs);
-/// tch::no_grad(|| w.fill_(5.0));
+/// let _ = tch::no_grad(|| w.fill_(5.0));
 /// before.restore();
 /// assert_eq!(w.double_value(&[0]), 1.0);
 /// ```

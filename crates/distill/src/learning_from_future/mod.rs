@@ -41,7 +41,7 @@
 //! let sgd = Optimizer::new(Rule::Sgd(Sgd { momentum: 0.0, nesterov: false }), vec![Group::all(&student, 0.0)])?;
 //! let config = SelfTrainingConfig { momentum: 0.5, ramp: false, plain_start: false, ..SelfTrainingConfig::new(Variant::Deep(1)) };
 //! let mut training = SelfTraining::new(config, &student, &mut teacher, sgd)?;
-//! tch::no_grad(|| phi.fill_(0.0)); // It begins as a copy of the student.
+//! let _ = tch::no_grad(|| phi.fill_(0.0)); // It begins as a copy of the student.
 //! let mut task = Scalars { theta: theta.shallow_clone(), phi: phi.shallow_clone() };
 //! training.iteration(&mut task, &(), &[], 0.1)?;
 //! // EMA .5; virtual student 1 - .1 (1 + .5) = .85; EMA .675; real student 1 - .1 (1 + .325).

@@ -1,8 +1,8 @@
 //! The paper's two tasks, for any segmentation network.
 
+use super::Task;
 use super::mixing::{class_masks, cut_masks, mix};
 use super::pixels::{IGNORE, PixelLabels, check_maps, confidence_weight, entropy_drop_mask, weighted_pixel_ce};
-use super::Task;
 use autodidact_core::device::in_full_precision;
 use autodidact_core::error::check_range;
 use autodidact_core::seed::Rng;
@@ -183,7 +183,9 @@ impl Task for SemiSupervised<'_> {
     fn loss(&mut self, batch: &Partly, teacher: &Tensor) -> Result<Tensor> {
         let (mut images, mut labels) = (batch.unlabelled.shallow_clone(), teacher.shallow_clone());
         if self.rng.random_bool(self.config.mix) {
-            let [b, h, w] = labels.size()[..] else { return Err(Error::shape("teacher's labels", "[B, H, W]", &labels)) };
+            let [b, h, w] = labels.size()[..] else {
+                return Err(Error::shape("teacher's labels", "[B, H, W]", &labels));
+            };
             let mask = cut_masks(b, [h, w], 0.5, labels.device(), &mut self.rng)?;
             let next = |x: &Tensor| x.roll([-1], [0]);
             (images, labels) = (mix(&mask, &next(&images), &images)?, mix(&mask, &next(&labels), &labels)?);

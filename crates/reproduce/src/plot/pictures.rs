@@ -63,7 +63,10 @@ pub(super) fn svg(rows: &[(String, Vec<Picture>)]) -> Result<String> {
         let top = row * (SIDE + GAP);
         let name = name.replace('&', "&amp;").replace('<', "&lt;");
         let y = top + SIDE / 2 + 5;
-        writeln!(out, "<text x=\"4\" y=\"{y}\" font-family=\"sans-serif\" font-size=\"15\" fill=\"#000000\">{name}</text>")?;
+        writeln!(
+            out,
+            "<text x=\"4\" y=\"{y}\" font-family=\"sans-serif\" font-size=\"15\" fill=\"#000000\">{name}</text>"
+        )?;
         for (column, picture) in pictures.iter().enumerate() {
             let x = NAMES + column * (SIDE + GAP);
             let data = picture.data().with_context(|| format!("picture {column} of {name}"))?;

@@ -2,8 +2,8 @@
 
 use super::train::{PICTURES, test_start};
 use super::{
-    COMPUTE, Config, DEEP, EARLY, FEW, FEW_DEEP, FEW_ST, FST, LABELS, LearningFromFuture, NAIVE, NETS, RESTORED, SOURCE,
-    SPEED, Study, WIDE, st_arm, test, validation,
+    COMPUTE, Config, DEEP, EARLY, FEW, FEW_DEEP, FEW_ST, FST, LABELS, LearningFromFuture, NAIVE, NETS, RESTORED,
+    SOURCE, SPEED, Study, WIDE, st_arm, test, validation,
 };
 use crate::experiment::Experiment;
 use crate::plot::{Picture, Plot, Series};
@@ -251,13 +251,17 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
         pictures("predictions-few-labels", "the study of few labels", Study::Few)?,
         Plot::bars(
             "miou",
-            &format!("Mean IoU on test scenes, of student or teacher, whichever is better on validation scenes; means of {n} seeds with 95 % intervals."),
+            &format!(
+                "Mean IoU on test scenes, of student or teacher, whichever is better on validation scenes; means of {n} seeds with 95 % intervals."
+            ),
             "test mIoU (%)",
             bars,
         ),
         Plot::bars(
             "iou-by-class",
-            &format!("IoU of each class on test scenes of the target, of the same networks; means of {n} seeds with 95 % intervals."),
+            &format!(
+                "IoU of each class on test scenes of the target, of the same networks; means of {n} seeds with 95 % intervals."
+            ),
             "test IoU (%)",
             by_class,
         ),
@@ -265,7 +269,9 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
         curve("curves-by-updates", "updates of a student, virtual ones included", true)?,
         Plot::lines(
             "labels",
-            &format!("Share of target pixels that the teacher labels rightly, as the real updates use them; means over {n} seeds."),
+            &format!(
+                "Share of target pixels that the teacher labels rightly, as the real updates use them; means over {n} seeds."
+            ),
             "iteration",
             "pseudo-label accuracy (%)",
             labels,

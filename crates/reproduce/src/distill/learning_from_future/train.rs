@@ -141,7 +141,8 @@ impl<'a> Batches<'a> {
         let order = |part: &Part, stream: usize, name: &str| {
             Order::new(part.x.size()[0] as usize, config.batch, seed::derive(seed, &[name, &stream.to_string()]))
         };
-        let orders = (0..streams).map(|s| Ok([order(&data.labelled, s, "labelled")?, order(&data.unlabelled, s, "unlabelled")?]));
+        let orders = (0..streams)
+            .map(|s| Ok([order(&data.labelled, s, "labelled")?, order(&data.unlabelled, s, "unlabelled")?]));
         Ok(Self { data, orders: orders.collect::<Result<_>>()?, seed })
     }
 
@@ -195,7 +196,8 @@ pub(super) fn cell(method: Method, config: &Config, context: &mut Context<'_>) -
     let [(student_store, student), (teacher_store, teacher)] =
         [network(config, device, context.seed("init"))?, network(config, device, 0)?];
     let mut pair = Pair { stores: [student_store, teacher_store], nets: [student, teacher] };
-    let optimizer = Optimizer::new(Rule::AdamW(Adam::default()), Group::split_decay(&pair.stores[0], config.weight_decay))?;
+    let optimizer =
+        Optimizer::new(Rule::AdamW(Adam::default()), Group::split_decay(&pair.stores[0], config.weight_decay))?;
     let base = match method.study {
         Study::Domains => SelfTrainingConfig::new(method.variant),
         Study::Few => SelfTrainingConfig::semi_supervised(method.variant),
