@@ -1,6 +1,8 @@
 // What tch does not reach in ATen: the fused and foreach optimizer kernels, autocast by device and dtype, and the
-// statistics of the caching allocator. Every function returns nullptr, or a malloc'ed message that the caller frees.
+// statistics of the caching allocator. A function that returns text returns nullptr, or a malloc'ed message that the caller
+// frees.
 
+#include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/_foreach_add.h>
 #include <ATen/ops/_foreach_lerp.h>
@@ -130,4 +132,7 @@ char *ad_cuda_peak_bytes(int index, bool reset, int64_t *bytes) {
       allocator->resetPeakStats(index);
   });
 }
+
+// Denormal numbers as zero on this thread; false where the processor cannot.
+bool ad_flush_denormals(bool on) { return at::globalContext().setFlushDenormal(on); }
 }

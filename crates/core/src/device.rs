@@ -118,6 +118,12 @@ pub fn in_full_precision<const N: usize, T>(
     Precision::F32.run(inputs[0].device(), || loss(inputs.map(wide)))
 }
 
+/// Treats denormal numbers (below about 1e-38) as zero on the calling thread, or no longer; false where the processor cannot. Where
+/// gradients nearly vanish, their squares in Adam's second moment otherwise slow kernels down by orders of magnitude.
+pub fn flush_denormals(on: bool) -> bool {
+    shim::flush_denormals(on)
+}
+
 /// Peak memory of the process so far in MB (1e6 bytes): resident set on the CPU, libtorch's allocator on a GPU.
 pub fn peak_memory_mb(device: Device) -> f64 {
     match device {
@@ -173,6 +179,17 @@ mod tests {
         let nested = Precision::Bf16.run(Device::Cpu, || Ok((Precision::F32.run(Device::Cpu, product)?, product()?)));
         assert_eq!(nested.unwrap(), (Kind::Float, Kind::BFloat16));
         assert_eq!(a.matmul(&a).kind(), Kind::Float);
+    }
+
+    #[test]
+    fn denormals_are_flushed_on_request() {
+        let tiny = || (Tensor::from(1e-20f32) * Tensor::from(1e-20f32)).double_value(&[]);
+        assert!(tiny() > 0.0);
+        if flush_denormals(true) {
+            assert_eq!(tiny(), 0.0);
+            flush_denormals(false);
+            assert!(tiny() > 0.0);
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@
 pub mod device;
 pub mod error;
 pub mod fit;
+pub mod landscape;
+pub mod masks;
 pub mod metrics;
 pub mod nn;
 pub mod optim;

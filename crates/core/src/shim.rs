@@ -49,6 +49,7 @@ unsafe extern "C" {
     fn ad_foreach_lerp(into: List, from: List, n: usize, weight: f64) -> *mut c_char;
     fn ad_autocast_enter(device_type: c_int, enabled: bool, was_enabled: *mut bool, was_dtype: *mut i8) -> *mut c_char;
     fn ad_autocast_exit(device_type: c_int, was_enabled: bool, was_dtype: i8) -> *mut c_char;
+    fn ad_flush_denormals(on: bool) -> bool;
     fn ad_cuda_peak_bytes(index: c_int, reset: bool, bytes: *mut i64) -> *mut c_char;
 }
 
@@ -208,4 +209,10 @@ pub(crate) fn cuda_peak_bytes(index: usize, reset: bool) -> Result<i64> {
     // SAFETY: the shim writes one integer.
     check(unsafe { ad_cuda_peak_bytes(index as c_int, reset, &mut bytes) })?;
     Ok(bytes)
+}
+
+/// Whether the processor can treat denormal numbers as zero; if so, it now does (or no longer does).
+pub(crate) fn flush_denormals(on: bool) -> bool {
+    // SAFETY: no pointers.
+    unsafe { ad_flush_denormals(on) }
 }

@@ -19,6 +19,7 @@ pub mod kernel;
 pub mod learning_from_future;
 pub mod logits;
 pub mod normalized_distillation;
+pub mod random_teachers;
 pub mod self_distilled_pretraining;
 pub mod smooth_trajectories;
 pub mod teacher_guidance;

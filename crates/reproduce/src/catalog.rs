@@ -118,6 +118,7 @@ pub const PAPERS: &[Paper] = &[
     },
     Paper {
         slug: "learning-from-future",
+        area: "distill",
         title: "Learning from Future: A Novel Self-Training Framework for Semantic Segmentation",
         authors: "Du, Shen, Wang, Fei, Li, Wu, Zhao, Fu, Liu",
         year: 2022,
@@ -132,6 +133,15 @@ pub const PAPERS: &[Paper] = &[
         year: 2023,
         arxiv: "2303.13005",
         venue: "ICCV 2023",
+    },
+    Paper {
+        slug: "random-teachers",
+        area: "distill",
+        title: "Random Teachers are Good Teachers",
+        authors: "Sarnthein, Bachmann, Anagnostidis, Hofmann",
+        year: 2023,
+        arxiv: "2302.12091",
+        venue: "ICML 2023",
     },
     Paper {
         slug: "self-distilled-pretraining",

@@ -38,6 +38,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &distill::DatasetDistillationSsl,
         &distill::LearningFromFuture,
         &distill::NormalizedDistillation,
+        &distill::RandomTeachers,
         &distill::SelfDistilledPretraining,
         &distill::SmoothTrajectories,
         &distill::TeacherGuidance,

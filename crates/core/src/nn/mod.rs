@@ -11,6 +11,7 @@ pub mod layers;
 mod mlp;
 mod resnet;
 mod unet;
+mod vgg;
 mod vit;
 
 pub use attention::{Attention, AttentionConfig, KvCache};
@@ -19,8 +20,9 @@ pub use convnet::{ConvNet, ConvNetConfig, Head};
 pub use gpt::{Gpt, GptConfig, Position};
 pub use mlp::{Mlp, MlpConfig};
 pub use resnet::{Depth, ResNet, ResNetConfig, ResidualBlock, Stem};
-pub use vit::{EncoderBlocks, PatchPosition, Vit, VitConfig, sine_cosine_positions};
 pub use unet::{UNet, UNetConfig};
+pub use vgg::{Norm, Vgg, VggConfig};
+pub use vit::{EncoderBlocks, PatchPosition, Vit, VitConfig, sine_cosine_positions};
 
 use tch::nn::VarStore;
 

@@ -3,6 +3,7 @@
 mod dataset_distillation_ssl;
 mod learning_from_future;
 mod normalized_distillation;
+mod random_teachers;
 mod self_distilled_pretraining;
 mod smooth_trajectories;
 mod teacher_guidance;
@@ -10,6 +11,7 @@ mod teacher_guidance;
 pub use dataset_distillation_ssl::DatasetDistillationSsl;
 pub use learning_from_future::LearningFromFuture;
 pub use normalized_distillation::NormalizedDistillation;
+pub use random_teachers::RandomTeachers;
 pub use self_distilled_pretraining::SelfDistilledPretraining;
 pub use smooth_trajectories::SmoothTrajectories;
 pub use teacher_guidance::TeacherGuidance;
