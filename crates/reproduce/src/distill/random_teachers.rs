@@ -369,8 +369,8 @@ impl Experiment for RandomTeachers {
         match scale {
             Scale::Smoke => {
                 (config.images, config.test, config.steps, config.slow_steps, config.sgd_steps) = (256, 200, 30, 30, 5);
-                (config.probed, config.decided, config.counts, config.probe_epochs) = (vec![10], 30, vec![128], 2);
-                config.transfer = [200, 100];
+                (config.probed, config.decided, config.probe_epochs) = (vec![10], 30, 2);
+                (config.transfer, config.alphas, config.counts) = ([200, 100], vec![], vec![]);
                 let s = &mut config.supervised;
                 (s.epochs, s.rounds, s.orders, s.points) = (1, 1, 2, 3);
             }
