@@ -333,7 +333,7 @@ impl Experiment for RandomTeachers {
     fn config(&self, scale: Scale) -> Value {
         let mut config = Config {
             images: 5000,
-            test: 2000,
+            test: 4000,
             side: 16,
             network: Network::Vgg(Norm::Batch),
             stages: vec![vec![16], vec![32], vec![64, 64]],
@@ -341,11 +341,11 @@ impl Experiment for RandomTeachers {
             bottleneck: 64,
             outputs: 1024,
             batch: 128,
-            steps: 240,
-            slow_steps: 800,
+            steps: 200,
+            slow_steps: 500,
             sgd_steps: 30,
             lr: 1e-3,
-            probed: vec![50, 200],
+            probed: vec![50, 100],
             decided: 200,
             alphas: vec![0.6],
             counts: vec![500],
@@ -355,12 +355,12 @@ impl Experiment for RandomTeachers {
             transfer: [3000, 1000],
             repeats: 3,
             supervised: Supervised {
-                epochs: 6,
+                epochs: 5,
                 batch: 128,
                 lr: 0.1,
                 weight_decay: 1e-4,
-                rate: 0.6,
-                rounds: 3,
+                rate: 0.8,
+                rounds: 2,
                 rewind: 1,
                 orders: 3,
                 points: 5,
@@ -371,8 +371,9 @@ impl Experiment for RandomTeachers {
                 (config.images, config.test, config.steps, config.slow_steps, config.sgd_steps) = (256, 200, 30, 30, 5);
                 (config.probed, config.decided, config.probe_epochs) = (vec![10], 30, 2);
                 (config.transfer, config.alphas, config.counts) = ([200, 100], vec![], vec![]);
+                config.batch = 32;
                 let s = &mut config.supervised;
-                (s.epochs, s.rounds, s.orders, s.points) = (1, 1, 2, 3);
+                (s.epochs, s.batch, s.rounds, s.orders, s.points) = (1, 64, 1, 2, 3);
             }
             Scale::Small => {}
             Scale::Full => {

@@ -22,12 +22,13 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// Values of a probe at the deciding step (or the last one of an arm of other length), by seed.
+    /// Values of a probe at the deciding step (without norms: at the last one), by seed.
     fn decided(&self, arm: &str, metric: &str) -> Result<Vec<f64>> {
+        let step = if arm == NO_NORM { self.config.slow_steps } else { self.config.decided } as f64;
         let of = |seed: u64| -> Result<f64> {
             let series = self.results.series(arm, seed, metric)?;
-            let at = series.iter().rev().find(|(step, _)| *step == self.config.decided as f64);
-            Ok(at.or(series.last()).with_context(|| format!("{arm} seed {seed} has no {metric}"))?.1)
+            let at = series.iter().find(|(s, _)| *s == step);
+            Ok(at.with_context(|| format!("{arm} seed {seed} has no {metric} at step {step}"))?.1)
         };
         self.results.seeds(arm).into_iter().map(of).collect()
     }
@@ -69,12 +70,13 @@ impl Judge<'_> {
             ));
         }
         let note = format!(
-            "Points of the student over its teacher at step {}, ridge probe; AdamW probe {by_linear:+}, k-NN {:+}. Teacher to student (%): {}. Of other encoders, ridge probe: {GROUP} {:+}, {NO_NORM} {:+}.",
+            "Points of the student over its teacher at step {}, ridge probe; AdamW probe {by_linear:+}, k-NN {:+}. Teacher to student (%): {}. Of other encoders, ridge probe: {GROUP} {:+}, {NO_NORM} {:+} after {} steps.",
             self.config.decided,
             self.gain(LOCAL_ARM, knn)?,
             words.join("; "),
             self.gain(GROUP, ridge)?,
             self.gain(NO_NORM, ridge)?,
+            self.config.slow_steps,
         );
         Ok(Finding::new("C1", gain, note).against(stats::mean(&teacher)).verdict(verdict))
     }

@@ -259,9 +259,11 @@ pub(super) fn distilled(d: Distillation, config: &Config, context: &mut Context<
     let transfer = if transfers { Some(Data::transfer(config, context.plan)?) } else { None };
     let history = distill(&d, d.steps, (&teacher, &student), &data.train.x, config, &seeds, checkpoint, |p| {
         context.progress(p.done, p.total, p.loss);
-        if !d.sgd && (config.probed.contains(&p.done) || p.done == config.decided || p.done == p.total) {
-            for (probe, value) in PROBES.iter().zip(probed_network(&student, &data, config)?) {
-                p.log(probe, value)?;
+        if config.probed.contains(&p.done) || p.done == config.decided || p.done == p.total {
+            if !d.sgd {
+                for (probe, value) in PROBES.iter().zip(probed_network(&student, &data, config)?) {
+                    p.log(probe, value)?;
+                }
             }
             p.log(MOVED, landscape::distance(&start, &student.parameters())? / norm)?;
         }
@@ -279,6 +281,5 @@ pub(super) fn distilled(d: Distillation, config: &Config, context: &mut Context<
     context.log(&history);
     let kl: Vec<f64> = history.logged.iter().filter(|l| l.metric == KL).map(|l| l.value).collect();
     context.metric(d.steps, FINAL_KL, stats::mean(&kl[kl.len() - kl.len().div_ceil(10)..]));
-    context.metric(d.steps, MOVED, landscape::distance(&start, &student.parameters())? / norm);
     Ok(())
 }
