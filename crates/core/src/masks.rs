@@ -193,7 +193,7 @@ mod tests {
     fn rounds_start_from_the_start_with_fewer_weights() {
         let vs = store();
         let start = Snapshot::of_parameters(&vs);
-        let mut a = vs.variables().remove("a").unwrap();
+        let a = vs.variables().remove("a").unwrap();
         let pruning = IterativePruning { rate: 0.5, rounds: 2 };
         let results: Vec<(f64, f64)> = pruning
             .run::<_, Error>(Masks::full(&vs), &start, |_, masks| {
