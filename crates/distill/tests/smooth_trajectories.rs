@@ -260,7 +260,7 @@ fn training_is_plain_sgd_with_ramp_decay_and_fresh_momentum() {
             v = v.zeros_like();
         }
         v = v * 0.9 + t.grad() + &theta * 0.01;
-        theta = theta - &v * if epoch == 4 { 0.05 } else { 0.1 };
+        theta = &theta - &v * if epoch == 4 { 0.05 } else { 0.1 };
     }
     assert_close("parameters", &got, &theta, 1e-9);
     let path = recipe.trajectory(&net, (&x.to_kind(Kind::Float), &y), &mut random()).unwrap();
