@@ -357,6 +357,11 @@ mod tests {
         let svg = Plot::pictures("p", "c", vec![("a < b".into(), row)]).svg().unwrap();
         assert!(svg.matches("data:image/png;base64,iVBOR").count() == 2 && svg.contains("a &lt; b"));
         assert!(Plot::pictures("p", "c", vec![]).svg().is_err());
+        // Grey is three times its one channel; of colours each has its own; values beyond the ends are cut.
+        let grey = Picture::of_values(&[-3.0, 0.0, 1.0, 9.0], 2, -1.0, 1.0);
+        assert_eq!(format!("{grey:?}").matches("128, 128, 128").count(), 1);
+        let green = Picture::of_values(&[0.0, 1.0, 0.0], 1, 0.0, 1.0);
+        assert!(format!("{green:?}").contains("[0, 255, 0]"));
         assert!(Picture::of_image(&image.to_kind(tch::Kind::Float)).is_err());
     }
 

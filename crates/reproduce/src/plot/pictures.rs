@@ -29,6 +29,15 @@ impl Picture {
         Ok(Self { width: size[2] as u32, height: size[1] as u32, rgb: rgb.try_into()? })
     }
 
+    /// Of the values of a square image of one or three channels `[C, side, side]`, black at `low` and white at `high`.
+    pub fn of_values(values: &[f64], side: usize, low: f64, high: f64) -> Self {
+        let plane = side * side;
+        let channels = (values.len() / plane.max(1)).max(1);
+        let byte = |v: f64| (255.0 * ((v - low) / (high - low)).clamp(0.0, 1.0)).round() as u8;
+        let rgb = (0..plane).flat_map(|at| [0, 1, 2].map(|c| byte(values[c.min(channels - 1) * plane + at]))).collect();
+        Self { width: side as u32, height: side as u32, rgb }
+    }
+
     /// Of a map of classes by rows, each class in the colour that [`colour`] gives its number.
     pub fn of_classes(classes: &[f64], width: usize) -> Self {
         let rgb = classes.iter().flat_map(|c| {

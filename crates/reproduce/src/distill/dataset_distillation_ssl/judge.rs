@@ -4,7 +4,7 @@ use super::{
     BIAS, BIAS_COSINE, BIAS_ERRORS, Config, DM, DSA, FIXED, FREPO, HELD_OUT, KMEANS, KRR, LABELS, MTT, Measure, NONE,
     ONE, OUTER, RANDOM, RANDOM_RIDGE, Setting, TARGET_RIDGE, TOY, size_arm, tasks,
 };
-use crate::plot::{Plot, Series};
+use crate::plot::{Picture, Plot, Series};
 use crate::results::Results;
 use crate::verdict::{self, Finding, Judgement, Verdict};
 use anyhow::Result;
@@ -13,6 +13,9 @@ use autodidact_core::stats;
 /// Standard errors that the bias must exceed, and the largest error of the example.
 const ERRORS: f64 = 5.0;
 const EXACT: f64 = 1e-6;
+
+/// Images that a cell keeps for the plot.
+pub(super) const SHOWN: usize = 10;
 
 struct Study<'a> {
     results: &'a Results,
@@ -205,25 +208,16 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
     Ok(plots)
 }
 
-/// The first five images of a few arms, first channel, of the first seed.
+/// The first images of a few arms' sets, of the first seed.
 fn pictures(study: &Study<'_>) -> Result<Plot> {
     let side = study.setting.side as usize;
-    let mut panels = vec![];
-    for arm in [RANDOM, KRR, FREPO, DM, MTT] {
-        let seed = study.results.seeds(arm)[0];
-        let values = study.results.array(arm, seed, "images")?;
-        let count = 10.min(study.setting.size);
-        let each = values.len() / count;
-        let mut panel = vec![];
-        for y in 0..side {
-            for image in 0..count.min(5) {
-                let row = image * each + y * side;
-                panel.extend(values[row..row + side].iter().map(|v| v.clamp(-2.0, 2.0)));
-            }
-        }
-        panels.push((arm.to_owned(), side, 5.min(count) * side, panel));
+    let shown = SHOWN.min(study.setting.size);
+    let mut rows = vec![];
+    for arm in [RANDOM, KRR, FREPO, DSA, DM, MTT] {
+        let values = study.results.array(arm, study.results.seeds(arm)[0], "images")?;
+        let pictures = values.chunks_exact(values.len() / shown).map(|v| Picture::of_values(v, side, -2.0, 2.0));
+        rows.push((arm.to_owned(), pictures.collect()));
     }
-    let caption =
-        "The first images of a set (normalised, first channel, cut at 2 and -2), first seed: real ones, and distilled.";
-    Ok(Plot::heat("images", caption, panels, -2.0, 2.0))
+    let caption = "The first images of a set, first seed: real ones, and what distillation makes of some.";
+    Ok(Plot::pictures("images", caption, rows))
 }

@@ -1,5 +1,6 @@
 //! The source with its representations, and the sets that arms make of it.
 
+use super::judge::SHOWN;
 use super::{HELD_OUT, Method, OUTER, RANDOM_RIDGE, Setting, TARGET_RIDGE};
 use crate::pretrain::Networks;
 use crate::runner::Context;
@@ -194,7 +195,7 @@ pub(super) fn make(method: Method, source: &Source, setting: &Setting, context: 
         Set::Labels(x, _) => x.shallow_clone(),
         Set::None => return Ok(set),
     };
-    let shown = images.narrow(0, 0, images.size()[0].min(10)).to_kind(Kind::Double);
+    let shown = images.narrow(0, 0, images.size()[0].min(SHOWN as i64)).to_kind(Kind::Double);
     context.array("images", shown.contiguous().view(-1).try_into()?);
     Ok(set)
 }

@@ -2,10 +2,10 @@
 
 use super::{
     ACCURACY, AST, CHANGE, COMPONENTS, COSINE, Config, DISTRIBUTION, DIVERGED, GRADIENT, HELD_OUT, KMEANS, Kind, LOSS,
-    MTT, Method, PLAIN_AST, RANDOM, SMOOTH, STEP_SIZE, STRONG, Setting, TRANSFER, rate_arm,
+    MTT, PLAIN_AST, RANDOM, SMOOTH, STEP_SIZE, STRONG, Setting, TRANSFER, rate_arm,
 };
 use crate::experiment::Scale;
-use crate::plot::{Plot, Series};
+use crate::plot::{Picture, Plot, Series};
 use crate::results::Results;
 use crate::verdict::{self, Finding, Judgement, Verdict};
 use anyhow::{Result, bail};
@@ -16,6 +16,9 @@ const SLOWER: f64 = 0.7;
 const LOSS_OF_ACCURACY: f64 = 1.0;
 /// Points that C3 asks for at full scale.
 const FULL_GAIN: f64 = 0.5;
+
+/// Classes of either data set.
+const CLASSES: usize = 10;
 
 struct Study<'a> {
     results: &'a Results,
@@ -262,36 +265,21 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
     Ok(plots)
 }
 
-/// The first image of every class (its first channel), of the first seed.
+/// The first image of every class, of the first seed.
 fn pictures(study: &Study<'_>) -> Result<Option<Plot>> {
-    let side = study.setting.side as usize;
-    let per_class = study.setting.per_class;
-    let mut panels = vec![];
-    for (method, m) in study.setting.methods() {
-        if matches!(m, Method::Random | Method::KMeans)
-            || [MTT, STRONG, SMOOTH, GRADIENT, DISTRIBUTION, AST].contains(&method)
-        {
-            let arm = study.best(method)?;
-            let seed = study.results.seeds(&arm)[0];
-            let Ok(values) = study.results.array(&arm, seed, "images") else { continue };
-            let classes = 10.min(values.len() / (side * side));
-            let each = values.len() / (classes.max(1) * per_class);
-            // Five classes in a row.
-            let columns = 5.min(classes);
-            let rows = classes.div_ceil(columns);
-            let mut panel = vec![0.0; rows * side * columns * side];
-            for c in 0..classes {
-                for at in 0..side * side {
-                    let (row, column) = (c / columns * side + at / side, c % columns * side + at % side);
-                    panel[row * columns * side + column] = values[c * per_class * each + at].clamp(-2.0, 2.0);
-                }
-            }
-            panels.push((method.to_owned(), rows * side, columns * side, panel));
-        }
+    let Setting { side, per_class, .. } = study.setting;
+    let mut rows = vec![];
+    for method in [RANDOM, KMEANS, GRADIENT, DISTRIBUTION, MTT, STRONG, SMOOTH, AST] {
+        let arm = study.best(method)?;
+        let seed = study.results.seeds(&arm)[0];
+        // There are none of a run that diverged.
+        let Ok(values) = study.results.array(&arm, seed, "images") else { continue };
+        let image = values.len() / (CLASSES * per_class).max(1);
+        let of =
+            |class: usize| Picture::of_values(&values[class * per_class * image..][..image], side as usize, -2.0, 2.0);
+        rows.push((method.to_owned(), (0..CLASSES).map(of).collect()));
     }
-    if panels.is_empty() {
-        return Ok(None);
-    }
-    let caption = "One image of each class (standardised, first channel, cut at 2 standard deviations), first seed.";
-    Ok(Some(Plot::heat("images", caption, panels, -2.0, 2.0)))
+    let caption =
+        "One image of each class, first seed; black at 2 standard deviations below the mean, white at 2 above.";
+    Ok((!rows.is_empty()).then(|| Plot::pictures("images", caption, rows)))
 }
