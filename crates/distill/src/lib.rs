@@ -15,6 +15,7 @@
 
 pub mod dataset_distillation_ssl;
 pub mod distilled_data;
+pub mod dual_head_distillation;
 pub mod kernel;
 pub mod learning_from_future;
 pub mod logits;
