@@ -270,6 +270,29 @@ def nkd(b, c, gamma=3.5, temperature=3.0):
     return work
 
 
+def sigmoid_divergence(b, c, probabilities, tau=2.0):
+    """Of the two Bernoulli distributions that `probabilities` makes of the logits of student and teacher."""
+    s, t, _ = logits(b, c)
+
+    def work():
+        q, p = probabilities(s / tau, t / tau)
+        loss = tau**2 * (q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()).sum() / b
+        torch.autograd.grad(loss, s)
+        return loss.item()
+
+    return work
+
+
+@peer("torch")
+def binary_kl(b, c):
+    return sigmoid_divergence(b, c, lambda s, t: (t.sigmoid(), s.sigmoid()))
+
+
+@peer("torch")
+def binary_kl_norm(b, c):
+    return sigmoid_divergence(b, c, lambda s, t: (0.5, (s - t).sigmoid()))
+
+
 @peer("torch")
 def uskd(b, c, features, alpha=0.1, beta=0.1, mu=0.1):
     s, _, y = logits(b, c)

@@ -5,6 +5,7 @@ use anyhow::Result;
 use autodidact_benches::Entry;
 use autodidact_core::nn::{Depth, ResNet, ResNetConfig, Stem, layers};
 use autodidact_core::optim::{Group, Optimizer, Rule, Sgd};
+use autodidact_distill::dual_head_distillation::{binary_kl, binary_kl_norm};
 use autodidact_distill::normalized_distillation::{Nkd, RankScore, Uskd, UskdConfig};
 use serde_json::json;
 use tch::nn::{Linear, Module, VarStore};
@@ -18,6 +19,8 @@ pub fn entries() -> Vec<Entry> {
     for (b, c) in [(256, 100), (256, 1000)] {
         all.push(nkd(b, c));
         all.push(uskd(b, c));
+        all.push(binary("binary_kl", binary_kl, b, c));
+        all.push(binary("binary_kl_norm", binary_kl_norm, b, c));
     }
     all.push(
         Entry::new("distill/uskd-step", "ResNet-18 with USKD, 16 images of 32x32, 100 classes", || {
@@ -49,6 +52,26 @@ fn nkd(b: i64, c: i64) -> Entry {
         }))
     })
     .beside_python("the formula in PyTorch", "nkd", json!({"b": b, "c": c}))
+    .agreeing(1e-4)
+    .at_most(1.0)
+}
+
+/// A loss that `work.py` knows by the same name.
+fn binary(
+    name: &'static str,
+    loss: fn(&Tensor, &Tensor, f64) -> autodidact_core::Result<Tensor>,
+    b: i64,
+    c: i64,
+) -> Entry {
+    Entry::new(format!("distill/{}/b={b},c={c}", name.replace('_', "-")), "loss and gradient", move || {
+        let (s, t, _) = logits(b, c);
+        Ok(Box::new(move || {
+            let loss = loss(&s, &t, 2.0)?;
+            Tensor::run_backward(&[&loss], &[&s], false, false);
+            Ok(loss.double_value(&[]))
+        }))
+    })
+    .beside_python("the formula in PyTorch", name, json!({"b": b, "c": c}))
     .agreeing(1e-4)
     .at_most(1.0)
 }

@@ -124,6 +124,13 @@ pub const PAPERS: &[Paper] = &[
         year: 2022,
         arxiv: "2209.06993",
         venue: "NeurIPS 2022",
+        slug: "dual-head-distillation",
+        area: "distill",
+        title: "Dual-Head Knowledge Distillation: Enhancing Logits Utilization with an Auxiliary Head",
+        authors: "Yang, Zong, Huang, Feng, An",
+        year: 2024,
+        arxiv: "2411.08937",
+        venue: "KDD 2025",
     },
     Paper {
         slug: "normalized-distillation",

@@ -37,6 +37,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &ssl::ScatSimClr,
         &distill::DatasetDistillationSsl,
         &distill::LearningFromFuture,
+        &distill::DualHeadDistillation,
         &distill::NormalizedDistillation,
         &distill::RandomTeachers,
         &distill::SelfDistilledPretraining,

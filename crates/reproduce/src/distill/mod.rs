@@ -1,7 +1,9 @@
 //! Experiments of `autodidact-distill`.
 
+mod classifier;
 mod dataset_distillation_ssl;
 mod learning_from_future;
+mod dual_head_distillation;
 mod normalized_distillation;
 mod random_teachers;
 mod self_distilled_pretraining;
@@ -10,6 +12,7 @@ mod teacher_guidance;
 
 pub use dataset_distillation_ssl::DatasetDistillationSsl;
 pub use learning_from_future::LearningFromFuture;
+pub use dual_head_distillation::DualHeadDistillation;
 pub use normalized_distillation::NormalizedDistillation;
 pub use random_teachers::RandomTeachers;
 pub use self_distilled_pretraining::SelfDistilledPretraining;

@@ -7,12 +7,13 @@
 mod judge;
 mod train;
 
+use crate::distill::classifier::{Network, Setting, Training};
 use crate::experiment::{Cell, Claim, Experiment, Plan, Scale};
 use crate::plot::Plot;
 use crate::results::Results;
 use crate::runner::Context;
 use crate::verdict::Finding;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use autodidact_core::error::check_range;
 use autodidact_distill::logits::Dkd;
 use autodidact_distill::normalized_distillation::{Nkd, RankScore, UskdConfig};
@@ -21,45 +22,6 @@ use serde_json::{Value, json};
 
 /// The experiment.
 pub struct NormalizedDistillation;
-
-/// A network of the study.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Network {
-    /// Three 3x3 convolutions of these widths with batch norm, 2x2 max-pooling after the first two, and a hidden layer.
-    Small { widths: [i64; 3], hidden: i64 },
-    /// ResNet-18 with the CIFAR stem.
-    Resnet18,
-    /// ResNet-34 with the CIFAR stem.
-    Resnet34,
-}
-
-/// How a network is trained: SGD with momentum 0.9, its rate divided by 10 at 60 and 85 % of the epochs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Training {
-    network: Network,
-    /// Training images.
-    images: usize,
-    epochs: usize,
-    batch: usize,
-    lr: f64,
-    weight_decay: f64,
-    /// Largest norm of the gradient: losses of large weight would ruin a fresh network.
-    clip: f64,
-}
-
-/// One data set.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Setting {
-    teacher: Training,
-    student: Training,
-    /// Test images.
-    test: usize,
-    /// Images are average-pooled to this side (not those of digits).
-    side: i64,
-    /// Random crops and flips; the teacher's logits are then computed anew for every batch.
-    augment: bool,
-}
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Config {
@@ -147,30 +109,8 @@ impl Config {
     }
 
     fn check(&self) -> Result<()> {
-        for (name, setting) in [("digits", &self.digits), ("color", &self.color)] {
-            for (role, t) in [("teacher", &setting.teacher), ("student", &setting.student)] {
-                let key = |field: &str| format!("{name}.{role}.{field}");
-                check_range(&key("images"), t.images as f64, t.batch as f64..)?;
-                check_range(&key("epochs"), t.epochs as f64, 1.0..)?;
-                check_range(&key("batch"), t.batch as f64, 2.0..)?;
-                check_range(&key("lr"), t.lr, f64::MIN_POSITIVE..)?;
-                check_range(&key("weight_decay"), t.weight_decay, 0.0..)?;
-                check_range(&key("clip"), t.clip, f64::MIN_POSITIVE..)?;
-                if let Network::Small { widths, hidden } = &t.network {
-                    for width in widths.iter().chain([hidden]) {
-                        check_range(&key("network"), *width as f64, 1.0..)?;
-                    }
-                }
-            }
-            ensure!(
-                setting.student.images <= setting.teacher.images,
-                "{name}.student.images: expected at most the teacher's {}, got {}",
-                setting.teacher.images,
-                setting.student.images
-            );
-            check_range(&format!("{name}.test"), setting.test as f64, 1.0..)?;
-        }
-        crate::vision::check_side("color.side", self.color.side, 32)?;
+        self.digits.check("digits")?;
+        self.color.check("color")?;
         for (what, list) in [("temperatures", &self.temperatures), ("kd_temperatures", &self.kd_temperatures)] {
             crate::experiment::check_list(what, list, f64::MIN_POSITIVE..)?;
         }
@@ -245,31 +185,13 @@ impl Experiment for NormalizedDistillation {
     }
 
     fn config(&self, scale: Scale) -> Value {
-        let training = |network, images, epochs| Training {
-            network,
-            images,
-            epochs,
-            batch: 64,
-            lr: 0.05,
-            weight_decay: 5e-4,
-            clip: 5.0,
+        let clipped = |mut setting: Setting| {
+            (setting.teacher.clip, setting.student.clip) = (Some(5.0), Some(5.0));
+            setting
         };
-        let small = |widths, hidden| Network::Small { widths, hidden };
         let mut config = Config {
-            digits: Setting {
-                teacher: training(small([24, 48, 96], 192), 20_000, 12),
-                student: training(small([4, 8, 16], 32), 3000, 30),
-                test: 4000,
-                side: 8,
-                augment: false,
-            },
-            color: Setting {
-                teacher: training(small([32, 64, 128], 256), 10_000, 15),
-                student: training(small([8, 16, 32], 64), 10_000, 15),
-                test: 4000,
-                side: 16,
-                augment: true,
-            },
+            digits: clipped(Setting::digits()),
+            color: clipped(Setting::color()),
             gamma: 1.5,
             temperatures: vec![1.0, 3.0],
             kd_temperatures: vec![1.0, 4.0],
@@ -280,16 +202,14 @@ impl Experiment for NormalizedDistillation {
         };
         match scale {
             Scale::Smoke => {
-                for s in [&mut config.digits, &mut config.color] {
-                    (s.teacher.images, s.teacher.epochs) = (500, 2);
-                    (s.student.images, s.student.epochs, s.test) = (500, 2, 200);
-                }
+                (config.digits, config.color) = (config.digits.smoke(), config.color.smoke());
                 config.timed = 1;
             }
             Scale::Small => {}
             Scale::Full => {
                 let s = &mut config.color;
-                let of = |network| Training { batch: 128, lr: 0.1, ..training(network, 50_000, 200) };
+                let of =
+                    |network| Training { batch: 128, lr: 0.1, clip: Some(5.0), ..Training::new(network, 50_000, 200) };
                 (s.teacher, s.student) = (of(Network::Resnet34), of(Network::Resnet18));
                 (s.test, s.side, config.gamma, config.dkd.beta) = (10_000, 32, 3.5, 8.0);
             }
