@@ -37,8 +37,6 @@ struct Outgrown {
     smoothing: f64,
     epochs: usize,
     choice: Choice,
-    /// Of the study's seeds, how many.
-    seeds: usize,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,6 +47,8 @@ struct Config {
     /// A pair at which some methods run too, and which is never chosen.
     steep: Option<Choice>,
     outgrown: Option<Outgrown>,
+    /// Seeds of the runs at the steep pair and of those in which students outgrow the teacher.
+    few: usize,
     /// Temperature of the sigmoids.
     tau: f64,
     /// Temperature of KD.
@@ -86,6 +86,8 @@ struct Arm {
     method: Method,
     choice: Choice,
     outgrown: bool,
+    /// Whether it is beside the comparison, and runs on a few seeds only.
+    beside: bool,
 }
 
 const CE: &str = "ce";
@@ -158,13 +160,14 @@ impl Config {
             for choice in self.choices.iter().copied().chain(steep) {
                 let name = Self::name(&method, choice);
                 if arms.iter().all(|(known, _)| *known != name) {
-                    arms.push((name, Arm { method, choice, outgrown: false }));
+                    let beside = Some(choice) == steep && !self.choices.contains(&choice);
+                    arms.push((name, Arm { method, choice, outgrown: false, beside }));
                 }
             }
         }
         if let Some(outgrown) = &self.outgrown {
             for method in self.methods().into_iter().filter(|m| SINGLE.contains(&m.name)) {
-                let arm = Arm { method, choice: outgrown.choice, outgrown: true };
+                let arm = Arm { method, choice: outgrown.choice, outgrown: true, beside: true };
                 arms.push((Self::outgrown_name(method.name), arm));
             }
         }
@@ -190,7 +193,6 @@ impl Config {
         if let Some(outgrown) = outgrown {
             check_range("outgrown.smoothing", outgrown.smoothing, f64::MIN_POSITIVE..1.0)?;
             check_range("outgrown.epochs", outgrown.epochs as f64, 1.0..)?;
-            check_range("outgrown.seeds", outgrown.seeds as f64, 1.0..)?;
         }
         check_range("tau", self.tau, f64::MIN_POSITIVE..)?;
         check_range("kd_temperature", self.kd_temperature, f64::MIN_POSITIVE..)?;
@@ -198,6 +200,7 @@ impl Config {
             check_range("auxiliary.hidden", hidden as f64, 1.0..)?;
             check_range("auxiliary.dropout", dropout, 0.0..1.0)?;
         }
+        check_range("few", self.few as f64, 1.0..)?;
         check_range("validation", self.validation as f64, 1.0..)?;
         check_range("watched_batch", self.watched_batch as f64, 2.0..)?;
         for (name, setting) in [("digits", &self.digits), ("color", &self.color)] {
@@ -280,18 +283,20 @@ impl Experiment for DualHeadDistillation {
 
     fn config(&self, scale: Scale) -> Value {
         let (careful, heavy) = (Choice { alpha: 0.1, lr: 0.05 }, Choice { alpha: 1.0, lr: 0.01 });
+        let digits = Setting::digits();
         let mut config = Config {
-            digits: Setting::digits(),
+            digits: Setting { student: Training { epochs: 20, ..digits.student }, ..digits },
             color: Setting::color(),
             choices: vec![careful, heavy],
             steep: Some(Choice { alpha: 1.0, lr: 0.05 }),
-            outgrown: Some(Outgrown { smoothing: 0.1, epochs: 90, choice: careful, seeds: 3 }),
+            outgrown: Some(Outgrown { smoothing: 0.1, epochs: 60, choice: careful }),
+            few: 3,
             tau: 2.0,
             kd_temperature: 4.0,
             auxiliary: AuxHeadConfig::mlp(),
             validation: 500,
             watched: 512,
-            watched_batch: 128,
+            watched_batch: 256,
         };
         match scale {
             Scale::Smoke => {
@@ -316,8 +321,7 @@ impl Experiment for DualHeadDistillation {
         let config: Config = plan.config()?;
         config.check()?;
         let arms = config.arms();
-        let few = config.outgrown.as_ref().map_or(0, |o| o.seeds);
-        let runs = |i: usize, arm: &Arm| !arm.outgrown || i < few;
+        let runs = |i: usize, arm: &Arm| !arm.beside || i < config.few;
         let of = |(i, seed): (usize, &u64)| -> Vec<Cell> {
             arms.iter().filter(|(_, arm)| runs(i, arm)).map(|(name, _)| Cell::new(name, *seed)).collect()
         };
