@@ -47,7 +47,17 @@ pub enum Error {
     /// An error raised inside libtorch.
     #[error("libtorch: {}", first_line(.0))]
     Torch(#[from] tch::TchError),
-    /// A computation that cannot go on (diverged training, a singular system, a failed fit).
+    /// Training whose loss is no longer finite.
+    #[error("the loss became {loss} at step {step} of {total}; lower the learning rate or clip the gradients")]
+    Diverged {
+        /// NaN or an infinity.
+        loss: f64,
+        /// Step, from 0.
+        step: usize,
+        /// Steps of the run.
+        total: usize,
+    },
+    /// A computation that cannot go on (a singular system, a failed fit).
     #[error("{0}")]
     Failed(String),
 }

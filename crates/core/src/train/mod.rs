@@ -181,9 +181,7 @@ impl<'a> Trainer<'a> {
             if index.is_multiple_of(self.config.log_every) || last {
                 let loss = sum.map_or(f64::NAN, |s| s.double_value(&[]));
                 if !loss.is_finite() {
-                    return Err(Error::Failed(format!(
-                        "the loss became {loss} at step {index} of {total}; lower the learning rate or clip the gradients"
-                    )));
+                    return Err(Error::Diverged { loss, step: index, total });
                 }
                 self.history.losses.push(LossPoint { step: index, loss });
                 point = Some(loss);

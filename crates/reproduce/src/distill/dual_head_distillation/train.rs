@@ -71,7 +71,12 @@ impl Student<'_> {
     fn look(&self, watched: &Watched, log: &mut dyn FnMut(&str, f64) -> CoreResult<()>) -> CoreResult<()> {
         let (x, y, teacher) = (&watched.x, &watched.y, &watched.teacher);
         let out = tch::no_grad(|| self.net.forward(x, false));
-        log(SCALE, out.logits.abs().mean(Kind::Double).double_value(&[]))?;
+        let scale = out.logits.abs().mean(Kind::Double).double_value(&[]);
+        if !scale.is_finite() {
+            // The run ends at the next step whose loss is read.
+            return Ok(());
+        }
+        log(SCALE, scale)?;
         log(NC1, neural_collapse(&out.features, y, &self.net.classifier.ws)?.within)?;
         if !self.arm.method.cross_entropy || self.arm.method.logits.is_none() {
             return Ok(());
@@ -172,7 +177,7 @@ pub(super) fn cell(arm: &Arm, config: &Config, context: &mut Context<'_>) -> Res
 /// A run whose loss was no longer finite is a result too.
 fn finished(trained: Result<History>) -> Result<Option<History>> {
     match trained {
-        Err(e) if matches!(e.downcast_ref::<Error>(), Some(Error::Failed(_))) => Ok(None),
+        Err(e) if matches!(e.downcast_ref::<Error>(), Some(Error::Diverged { .. })) => Ok(None),
         other => other.map(Some),
     }
 }
