@@ -352,8 +352,13 @@ impl Experiment for DualHeadDistillation {
         } else {
             "Networks are small, the teacher is trained once for all students on more images."
         };
+        let beside = if plan.scale == Scale::Full {
+            ""
+        } else {
+            " The steep pair of weight and rate is run to show what it does and is never chosen; it and the students that outgrow the teacher are run on fewer seeds."
+        };
         format!(
-            "{data} {sizes} Teacher and student are of one family, so what the nonlinear head and the alignment do for pairs of different families is not judged; both are run. KD is half cross entropy, half distillation. Accuracy is that of the last epoch (the published code reports the best on test images). Gradients are compared in evaluation mode, on training images without augmentation. The steep pair of weight and rate is run to show what it does, and never chosen."
+            "{data} {sizes} Teacher and student are of one family, so what the nonlinear head and the alignment do for pairs of different families is not judged; both are run. KD is half cross entropy, half distillation. Accuracy is that of the last epoch (the published code reports the best on test images). Gradients are compared in evaluation mode, on training images without augmentation.{beside}"
         )
     }
 }
