@@ -21,18 +21,19 @@ pub struct Remote {
 /// A data set that can be had from its publisher or a public mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Source {
-    /// Its name, see [`load_images`](crate::load_images) and [`load_text`](crate::load_text).
+    /// Its name, see [`load_images`](crate::load_images), [`load_text`](crate::load_text) and
+    /// [`load_interactions`](crate::load_interactions).
     pub name: &'static str,
     /// The places below the data directory where it may lie in the publisher's format, each with a file below the place
     /// that is there when the data set is (the one downloaded last; empty: the place itself). The first that exists
     /// counts.
     pub places: &'static [(&'static str, &'static str)],
-    /// The files to download.
+    /// The files to download; none of a set that its publisher wants to be asked for.
     pub files: &'static [Remote],
 }
 
-/// The data sets with a known public address.
-pub const SOURCES: [Source; 4] = [
+/// The data sets with a known place.
+pub const SOURCES: [Source; 7] = [
     Source {
         name: "cifar10",
         places: &[("cifar-10-batches-bin", "test_batch.bin"), ("cifar-10-binary.tar.gz", "")],
@@ -81,6 +82,13 @@ pub const SOURCES: [Source; 4] = [
                 sha256: "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
             },
         ],
+    },
+    Source { name: "ml-100k", places: &[("ml-100k", "u.data")], files: &[] },
+    Source { name: "ml-1m", places: &[("ml-1m", "ratings.dat")], files: &[] },
+    Source {
+        name: "amazon-beauty",
+        places: &[("ratings_Beauty.csv", ""), ("amazon-beauty/ratings_Beauty.csv", "")],
+        files: &[],
     },
     Source {
         name: "tinyshakespeare",

@@ -1,11 +1,12 @@
 //! Data for autodidact: loaders of published formats, generators, augmentations, batches.
 //!
-//! - [`load_images`] and [`load_text`] load a data set by name, [`fetch`] downloads published ones;
+//! - [`load_images`], [`load_text`] and [`load_interactions`] load a data set by name, [`fetch`] downloads published ones;
 //! - [`image`]: labelled images and their formats (CIFAR, IDX, folders), the shipped digits, procedural shapes;
 //! - [`augment`]: batched augmentations, every image with its own parameters;
 //! - [`batch`]: shuffled epochs as a function of the step, and batches built ahead of the training thread;
+//! - [`interactions`]: who took what, in which order;
 //! - [`text`], [`tabular`], [`audio`], [`array`](mod@array): other formats;
-//! - [`synthetic`]: a language of known entropy, and arithmetic that can be checked.
+//! - [`synthetic`]: a language of known entropy, arithmetic that can be checked, a shop with a known Markov chain.
 //!
 //! Errors of loaders name the file, what was expected there and what was found.
 //!
@@ -38,9 +39,12 @@ pub mod batch;
 pub mod fetch;
 mod files;
 pub mod image;
+pub mod interactions;
 mod names;
 pub mod synthetic;
 pub mod tabular;
 pub mod text;
 
-pub use names::{IMAGE_SETS, TEXTS, default_data_dir, find, fingerprint, load_images, load_text};
+pub use names::{
+    IMAGE_SETS, INTERACTION_SETS, TEXTS, default_data_dir, find, fingerprint, load_images, load_interactions, load_text,
+};

@@ -2,7 +2,8 @@
 
 use crate::fetch::{self, Source};
 use crate::image::{self, ImageSet};
-use crate::synthetic::Grammar;
+use crate::interactions::{self, Interactions};
+use crate::synthetic::{Grammar, MarkovShop};
 use autodidact_core::seed::derive;
 use autodidact_core::{Error, Result};
 use sha2::{Digest, Sha256};
@@ -14,6 +15,9 @@ pub const IMAGE_SETS: [&str; 5] = ["digits", "shapes", "mnist", "cifar10", "cifa
 
 /// Names that [`load_text`] knows.
 pub const TEXTS: [&str; 2] = ["grammar", "tinyshakespeare"];
+
+/// Names that [`load_interactions`] knows.
+pub const INTERACTION_SETS: [&str; 4] = ["markov", "ml-100k", "ml-1m", "amazon-beauty"];
 
 /// Loads a labelled image set: training and test part.
 ///
@@ -48,6 +52,30 @@ pub fn load_text(name: &str, data_dir: Option<&Path>, download: bool) -> Result<
     }
 }
 
+/// Loads interactions of users with items, without the users and items of fewer than five (but for the generated ones).
+///
+/// | name | what | where from |
+/// |---|---|---|
+/// | `markov` | 2,000 users, 300 items | generated, the default [`MarkovShop`] |
+/// | `ml-100k` | MovieLens 100K | `ml-100k/`, unpacked from the publisher's archive |
+/// | `ml-1m` | MovieLens 1M | `ml-1m/`, the same |
+/// | `amazon-beauty` | reviews of beauty products, 2014 | `ratings_Beauty.csv` or `amazon-beauty/ratings_Beauty.csv` |
+///
+/// They are looked for as in [`load_images`]; none is downloaded.
+///
+/// # Errors
+/// An unknown name, files that are missing or break their format.
+pub fn load_interactions(name: &str, data_dir: Option<&Path>, download: bool) -> Result<Interactions> {
+    let place = |name| find(name, data_dir, download, &mut |_, _| {});
+    let all = match canonical(name, &INTERACTION_SETS)? {
+        "markov" => return Ok(MarkovShop::default().generate(0)?.interactions),
+        "ml-100k" => interactions::movielens_100k(&place("ml-100k")?)?,
+        "ml-1m" => interactions::movielens_1m(&place("ml-1m")?)?,
+        _ => interactions::amazon(&place("amazon-beauty")?)?,
+    };
+    Ok(all.core(5))
+}
+
 /// Where the files of the data set `name` lie, below `data_dir` or its defaults (see [`load_images`]); they are
 /// downloaded first if they are missing and `download` says so, with calls of `progress`.
 pub fn find(name: &str, data_dir: Option<&Path>, download: bool, progress: fetch::Progress) -> Result<PathBuf> {
@@ -58,7 +86,7 @@ pub fn find(name: &str, data_dir: Option<&Path>, download: bool, progress: fetch
     };
     match fetch::locate(&folder, source) {
         Some(path) => Ok(path),
-        None if download => fetch::download(&folder, source, progress),
+        None if download && !source.files.is_empty() => fetch::download(&folder, source, progress),
         None => Err(missing(&folder, source)),
     }
 }
@@ -73,6 +101,8 @@ pub fn fingerprint(name: &str, data_dir: Option<&Path>, download: bool) -> Resul
     if ["digits", "shapes", "scenes", "grammar"]
         .contains(&canonical(name, &[&IMAGE_SETS[..], &TEXTS, &["scenes"]].concat())?)
     {
+    let known = [&IMAGE_SETS[..], &TEXTS, &INTERACTION_SETS].concat();
+    if ["digits", "shapes", "grammar", "markov"].contains(&canonical(name, &known)?) {
         return Ok("built in".into());
     }
     let place = find(name, data_dir, download, &mut |_, _| {})?;
@@ -110,7 +140,11 @@ fn missing(folder: &Path, source: &Source) -> Error {
     let mut places: Vec<&str> = source.places.iter().map(|(place, _)| *place).collect();
     places.dedup();
     let expected = format!("the data set {} as {}", source.name, places.join(" or "));
-    Error::format(folder, expected, "neither; put it there, name another data directory, or allow the download")
+    let advice = match source.files {
+        [] => "neither; put it there, or name another data directory",
+        _ => "neither; put it there, name another data directory, or allow the download",
+    };
+    Error::format(folder, expected, advice)
 }
 
 /// The known name that `name` means.
