@@ -19,6 +19,7 @@ pub mod dual_head_distillation;
 pub mod kernel;
 pub mod learning_from_future;
 pub mod logits;
+pub mod model_extraction;
 pub mod normalized_distillation;
 pub mod random_teachers;
 pub mod self_distilled_pretraining;

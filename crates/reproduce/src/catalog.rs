@@ -133,6 +133,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "KDD 2025",
     },
     Paper {
+        slug: "model-extraction",
+        area: "distill",
+        title: "Few-shot Model Extraction Attacks against Sequential Recommender Systems",
+        authors: "Zhang, Liu",
+        year: 2024,
+        arxiv: "2411.11677",
+        venue: "arXiv",
+    },
+    Paper {
         slug: "normalized-distillation",
         area: "distill",
         title: "From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with Normalized Loss and Customized Soft Labels",

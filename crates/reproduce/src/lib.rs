@@ -38,6 +38,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &distill::DatasetDistillationSsl,
         &distill::LearningFromFuture,
         &distill::DualHeadDistillation,
+        &distill::ModelExtraction,
         &distill::NormalizedDistillation,
         &distill::RandomTeachers,
         &distill::SelfDistilledPretraining,

@@ -355,18 +355,18 @@ pub struct Batch<'a> {
     pub done: f64,
 }
 
-/// The trained teacher, as it is kept for all cells.
+/// The weights of a trained network, as they are kept for all cells.
 #[derive(Debug, Serialize, Deserialize)]
-struct Weights(BTreeMap<String, Vec<f32>>);
+pub struct Weights(BTreeMap<String, Vec<f32>>);
 
 impl Weights {
-    fn of(vs: &VarStore) -> Result<Self> {
+    pub fn of(vs: &VarStore) -> Result<Self> {
         let flat =
             |t: Tensor| -> Result<Vec<f32>> { Ok(t.to_device(Device::Cpu).to_kind(Kind::Float).view(-1).try_into()?) };
         Ok(Self(vs.variables().into_iter().map(|(name, t)| Ok((name, flat(t)?))).collect::<Result<_>>()?))
     }
 
-    fn put(&self, vs: &VarStore) {
+    pub fn put(&self, vs: &VarStore) {
         tch::no_grad(|| {
             for (name, mut variable) in vs.variables() {
                 if let Some(values) = self.0.get(&name) {
