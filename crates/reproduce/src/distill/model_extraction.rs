@@ -257,6 +257,7 @@ impl Experiment for ModelExtraction {
 
     fn config(&self, scale: Scale) -> Value {
         let fitting = |steps, lr| Fitting { steps, lr, ..Fitting::default() };
+        let brief = |steps, lr| Fitting { batch: 32, ..fitting(steps, lr) };
         let mut config = Config {
             users: 2000,
             length: 22,
@@ -266,10 +267,10 @@ impl Experiment for ModelExtraction {
             dropout: 0.1,
             victim: Architecture::SasRec,
             victim_fitting: fitting(400, 2e-3),
-            sampler_fitting: fitting(200, 2e-3),
+            sampler_fitting: brief(200, 2e-3),
             signal_fitting: fitting(200, 1e-2),
             surrogates: vec![Architecture::SasRec, Architecture::Narm],
-            extraction: Extraction { fitting: fitting(300, 2e-3), ..Extraction::default() },
+            extraction: Extraction { fitting: brief(300, 2e-3), ..Extraction::default() },
             repairs: vec![0.0, 0.05, 0.2, 1.0],
             fractions: vec![0.1, 0.02],
             list: 50,
@@ -291,7 +292,7 @@ impl Experiment for ModelExtraction {
                     (fitting.steps, fitting.batch) = (5, 32);
                 }
             }
-            Scale::Small => {}
+            Scale::Small => config.surrogates.truncate(1),
             Scale::Full => {
                 use Architecture::{Bert4Rec, Narm, SasRec};
                 (config.users, config.length, config.width) = (6000, 52, 64);
@@ -331,8 +332,12 @@ impl Experiment for ModelExtraction {
         } else {
             "Users and items with fewer than five interactions are left out; of the users the first ones of the files take part, with their last items."
         };
+        let architectures = match plan.scale {
+            Scale::Small => "Victim and surrogate have one architecture, SASRec.",
+            _ => "The victim is a SASRec; surrogates of other architectures are reported and not judged.",
+        };
         format!(
-            "Reconstructed components: sampler, signal and repair loss follow the paper's description, its formulas are not public; item side information is not used. {data} Of every user the last item is the target and what comes before it the test context; victims learn from all but the last two. Agreement is full ranking on users whose histories the adversary does not know, other users decide the choices. All arms take the same optimiser steps. The budget of queries is that of the data-free arms; known histories are paid for out of it, and what is left buys synthetic sequences; the arm of known histories alone has nothing to spend the rest on. The third data set of the paper, Steam, has no loader; a single victim architecture is run."
+            "Reconstructed components: sampler, signal and repair loss follow the paper's description, its formulas are not public; item side information is not used. {data} Of every user the last item is the target and the items before it, as many as models have learned to read, the test context; victims learn from all but the last two. Agreement is full ranking on users whose histories the adversary does not know, other users decide the choices. All arms take the same optimiser steps. The budget of queries is that of the data-free arms; known histories are paid for out of it, and what is left buys synthetic sequences; the arm of known histories alone has nothing to spend the rest on. The third data set of the paper, Steam, has no loader. {architectures}"
         )
     }
 }

@@ -59,13 +59,19 @@ impl Data {
         );
         let history = |user: &&Vec<i64>| user[..user.len() - 2].to_vec();
         let device = plan.device;
-        let rows = |users: &[&Vec<i64>], most: usize| -> Result<(Tensor, Tensor)> {
-            let rows: Vec<&[i64]> = users.iter().map(|u| &u[..u.len() - 2 + most]).collect();
-            let (sequences, lengths) = padded(&rows)?;
+        let rows = |rows: &[&[i64]]| -> Result<(Tensor, Tensor)> {
+            let (sequences, lengths) = padded(rows)?;
             Ok((sequences.to_device(device), lengths.to_device(device)))
         };
+        let histories = |users: &[&Vec<i64>]| -> Result<Tensor> {
+            Ok(rows(&users.iter().map(|u| &u[..u.len() - 2]).collect::<Vec<_>>())?.0)
+        };
+        // As many items as the longest prefix whose continuation models learn, so that no position is new to them.
+        let window = config.length - 3;
         let asked = |users: &[&Vec<i64>]| -> Result<Asked> {
-            let (sequences, lengths) = rows(users, 1)?;
+            let before = |u: &&Vec<i64>| (u.len() - 1).saturating_sub(window);
+            let contexts: Vec<&[i64]> = users.iter().map(|u| &u[before(u)..u.len() - 1]).collect();
+            let (sequences, lengths) = rows(&contexts)?;
             let next: Vec<i64> = users.iter().map(|u| u[u.len() - 1]).collect();
             Ok(Asked { sequences, lengths, next: Tensor::from_slice(&next).to_device(device) })
         };
@@ -74,8 +80,8 @@ impl Data {
         Ok(Self {
             items,
             genres,
-            all: rows(&users, 0)?.0,
-            known: rows(&users[..known], 0)?.0,
+            all: histories(&users)?,
+            known: histories(&users[..known])?,
             unknown: users[reserved..].iter().map(history).collect(),
             validation: asked(&users[reserved..decided])?,
             test: asked(&users[decided..])?,
