@@ -98,11 +98,8 @@ pub fn find(name: &str, data_dir: Option<&Path>, download: bool, progress: fetch
 /// # Errors
 /// An unknown name, files that are missing or cannot be read.
 pub fn fingerprint(name: &str, data_dir: Option<&Path>, download: bool) -> Result<String> {
-    if ["digits", "shapes", "scenes", "grammar"]
-        .contains(&canonical(name, &[&IMAGE_SETS[..], &TEXTS, &["scenes"]].concat())?)
-    {
-    let known = [&IMAGE_SETS[..], &TEXTS, &INTERACTION_SETS].concat();
-    if ["digits", "shapes", "grammar", "markov"].contains(&canonical(name, &known)?) {
+    let known = [&IMAGE_SETS[..], &TEXTS, &INTERACTION_SETS, &["scenes"]].concat();
+    if ["digits", "shapes", "scenes", "grammar", "markov"].contains(&canonical(name, &known)?) {
         return Ok("built in".into());
     }
     let place = find(name, data_dir, download, &mut |_, _| {})?;

@@ -2,8 +2,8 @@
 
 mod classifier;
 mod dataset_distillation_ssl;
-mod learning_from_future;
 mod dual_head_distillation;
+mod learning_from_future;
 mod model_extraction;
 mod normalized_distillation;
 mod random_teachers;
@@ -12,8 +12,8 @@ mod smooth_trajectories;
 mod teacher_guidance;
 
 pub use dataset_distillation_ssl::DatasetDistillationSsl;
-pub use learning_from_future::LearningFromFuture;
 pub use dual_head_distillation::DualHeadDistillation;
+pub use learning_from_future::LearningFromFuture;
 pub use model_extraction::ModelExtraction;
 pub use normalized_distillation::NormalizedDistillation;
 pub use random_teachers::RandomTeachers;
