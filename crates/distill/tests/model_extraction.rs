@@ -56,8 +56,7 @@ fn losses_and_gradients_equal_the_definitions() {
     let (lists, negatives) = (&g["lists"], &g["negatives"]);
     let ranking = |s: &Tensor| list_ranking_loss(s, lists, negatives, 0.5, 0.7).unwrap();
     let repair = |s: &Tensor| bidirectional_repair_loss(s, lists, 3, 0.7).unwrap().loss;
-    let losses: [(&str, &dyn Fn(&Tensor) -> Tensor); 2] = [("ranking", &ranking), ("repair", &repair)];
-    for (name, loss) in losses {
+    for (name, loss) in [("ranking", &ranking as &dyn Fn(&Tensor) -> Tensor), ("repair", &repair)] {
         let s = g["scores"].copy().set_requires_grad(true);
         let l = loss(&s);
         assert_close(name, &l, &g[name], 1e-12);
@@ -291,7 +290,7 @@ fn metrics_of_worked_examples() {
     let made = sequence_statistics(&[vec![1, 2]], &raw, 3, None).unwrap();
     assert_eq!(made.bigram_coverage, 0.5);
     let kl: f64 =
-        [(3.5, 1.5), (2.5, 1.5), (1.5, 0.5)].iter().map(|(p, q)| p / 7.5 * (p / 7.5 / (q / 3.5) as f64).ln()).sum();
+        [(3.5f64, 1.5), (2.5, 1.5), (1.5, 0.5)].iter().map(|(p, q)| p / 7.5 * (p / 7.5 / (q / 3.5)).ln()).sum();
     assert!((made.frequency_kl - kl).abs() < 1e-12 && made.genre_run.is_nan());
 }
 
