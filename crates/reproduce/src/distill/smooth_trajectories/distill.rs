@@ -264,8 +264,7 @@ fn learn(
     );
     match run {
         Ok(history) => context.log(&history),
-        // The loss was not finite.
-        Err(Error::Failed(_)) => return Ok(None),
+        Err(Error::Diverged { .. }) => return Ok(None),
         Err(e) => return Err(e.into()),
     }
     let finite = bool::try_from(images.isfinite().all())?;
