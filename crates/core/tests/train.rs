@@ -4,14 +4,11 @@ use autodidact_core::Result;
 use autodidact_core::nn::{Mlp, MlpConfig};
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule, Sgd};
 use autodidact_core::schedule::{Schedule, Shape};
+use autodidact_core::testing::take_turns;
 use autodidact_core::train::{History, TrainConfig, Trainer};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 use tch::nn::{ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
-
-/// libtorch's generator is the process's, and tests run side by side.
-static GENERATOR: Mutex<()> = Mutex::new(());
 
 const WIDTHS: [i64; 3] = [4, 8, 2];
 
@@ -21,7 +18,7 @@ fn adam() -> Rule {
 
 /// Six steps with a checkpoint after every second; `stop` ends the run early, as an error does.
 fn train(path: &Path, widths: &[i64], rule: Rule, seed: u64, stop: Option<usize>) -> Result<(usize, History)> {
-    let _alone = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = take_turns();
     let vs = VarStore::new(Device::Cpu);
     tch::manual_seed(0);
     let net = Mlp::new(vs.root(), &MlpConfig::plain(widths))?;

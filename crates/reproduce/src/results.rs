@@ -2,7 +2,7 @@
 
 use crate::experiment::{Cell, Plan};
 use crate::runner::CellRecord;
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::collections::BTreeMap;
 
 /// Finished cells.
@@ -86,6 +86,21 @@ impl Results {
         Ok(autodidact_core::stats::mean(&self.values(arm, metric)?))
     }
 
+    /// Of several arms, the first with the highest mean of a metric.
+    ///
+    /// # Errors
+    /// No arms, no such arm or metric.
+    pub fn best(&self, arms: impl IntoIterator<Item = String>, metric: &str) -> Result<String> {
+        let mut best: Option<(f64, String)> = None;
+        for arm in arms {
+            let mean = self.mean(&arm, metric)?;
+            if best.as_ref().is_none_or(|(highest, _)| mean > *highest) {
+                best = Some((mean, arm));
+            }
+        }
+        best.map(|(_, arm)| arm).context("no arms to choose from")
+    }
+
     /// `(step, value)` of a metric in a cell.
     ///
     /// # Errors
@@ -123,5 +138,24 @@ impl Results {
             bail!("cell {arm} seed {seed} has no array {name}")
         };
         Ok(array)
+    }
+
+    /// An array that every seed of an arm saved, averaged entry by entry.
+    ///
+    /// # Errors
+    /// No such arm or array, arrays of different lengths.
+    pub fn mean_array(&self, arm: &str, name: &str) -> Result<Vec<f64>> {
+        let seeds = self.seeds(arm);
+        let mut mean: Vec<f64> = vec![];
+        for (i, seed) in seeds.iter().enumerate() {
+            let values = self.array(arm, *seed, name)?;
+            if i == 0 {
+                mean.resize(values.len(), 0.0);
+            }
+            ensure!(values.len() == mean.len(), "arrays {name} of {arm} have different lengths");
+            mean.iter_mut().zip(values).for_each(|(m, v)| *m += v / seeds.len() as f64);
+        }
+        ensure!(!seeds.is_empty(), "no cell of arm {arm}");
+        Ok(mean)
     }
 }

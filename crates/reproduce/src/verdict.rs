@@ -89,6 +89,14 @@ impl std::fmt::Display for Judgement {
 }
 
 impl Judgement {
+    /// The verdict of a criterion whose weaker form is that the quantity is above 0: partly where only that holds.
+    pub fn or_partly(&self) -> Verdict {
+        match self.verdict {
+            Verdict::NotReproduced if self.estimate.value > 0.0 => Verdict::Partly,
+            v => v,
+        }
+    }
+
     fn of(estimate: Option<Estimate>, seeds: usize, met: impl Fn(&Estimate) -> bool) -> Self {
         let unknown = Estimate { value: f64::NAN, low: f64::NAN, high: f64::NAN, n: seeds };
         let verdict = match &estimate {

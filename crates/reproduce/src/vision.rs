@@ -6,7 +6,7 @@ use autodidact_core::metrics::{Knn, RidgeProbe, Vote, accuracy};
 use autodidact_core::nn::{ConvNet, ConvNetConfig, Depth, Head, Mlp, MlpConfig, ResNet, ResNetConfig, Stem};
 use autodidact_core::{Error, seed};
 use autodidact_datasets::augment::{Pipeline, barlow_twins_small_color, barlow_twins_small_digits};
-use autodidact_datasets::image::ImageSet;
+use autodidact_datasets::image::{ImageSet, shapes};
 use autodidact_datasets::load_images;
 use serde::{Deserialize, Serialize};
 use tch::nn::{ModuleT, Path};
@@ -104,6 +104,30 @@ pub fn resized(x: &Tensor, side: i64) -> Tensor {
         1 => x.shallow_clone(),
         pool => x.avg_pool2d(pool, pool, 0, false, true, None),
     }
+}
+
+/// Images `[N, C, S, S]` in `[0, 1]` brought to another side and to `channels` channels: pooled or enlarged, colours averaged to
+/// grey, grey repeated. For a task that a network made for other images is to judge.
+pub fn brought_to(x: &Tensor, side: i64, channels: i64) -> Tensor {
+    let x = resized(x, side);
+    // A side that does not divide the image's leaves some pixels more than wanted.
+    let x = if x.size()[2] == side { x } else { x.adaptive_avg_pool2d([side, side]) };
+    match (x.size()[1], channels) {
+        (3, 1) => x.mean_dim([1i64].as_slice(), true, x.kind()),
+        (1, 3) => x.repeat([1, 3, 1, 1]),
+        _ => x,
+    }
+}
+
+/// [`load_images`], but of generated shapes no more than so many for training and test: each cell generates them anew.
+///
+/// # Errors
+/// Data that are missing or damaged.
+pub fn load_some(plan: &Plan, name: &str, train: usize, test: usize) -> Result<(ImageSet, ImageSet)> {
+    if name == "shapes" {
+        return Ok((shapes(0, 0..train as u64), shapes(seed::derive(0, &["test"]), 0..test as u64)));
+    }
+    Ok(load_images(name, plan.data_dir.as_deref(), plan.download)?)
 }
 
 /// Labelled images: `x` floats in `[0, 1]`, `[N, C, side, side]`; `y` class indices, `[N]`.

@@ -3,7 +3,7 @@
 use super::sets::{Set, Source, fresh, make};
 use super::{Measure, Method, Setting, tasks};
 use crate::runner::Context;
-use crate::vision::{Encoder, Part, resized, ridge, standardised};
+use crate::vision::{Encoder, Part, brought_to, load_some, ridge, standardised};
 use anyhow::Result;
 use autodidact_core::metrics::accuracy;
 use autodidact_core::nn::layers;
@@ -12,8 +12,7 @@ use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::{Result as CoreResult, seed};
 use autodidact_datasets::augment::{Pipeline, Transform};
 use autodidact_datasets::batch::Order;
-use autodidact_datasets::image::{ImageSet, shapes};
-use autodidact_datasets::load_images;
+use autodidact_datasets::image::ImageSet;
 use autodidact_distill::dataset_distillation_ssl::{InnerModel, InnerTraining};
 use tch::nn::{Module, ModuleT, Path, VarStore};
 use tch::{Tensor, nn};
@@ -29,25 +28,12 @@ struct Task {
 impl Task {
     fn load(name: &'static str, source: &Source, setting: &Setting, context: &Context<'_>) -> Result<Self> {
         let plan = context.plan;
-        let (all, held) = match name {
-            // As many as are needed of those that are generated.
-            "shapes" => {
-                let some = |seed, n: usize| shapes(seed, 0..2 * n as u64);
-                (some(0, setting.labelled), some(seed::derive(0, &["test"]), setting.test))
-            }
-            _ => load_images(name, plan.data_dir.as_deref(), plan.download)?,
-        };
+        // Balanced subsets of these need some more than are taken.
+        let (all, held) = load_some(plan, name, 2 * setting.labelled, 2 * setting.test)?;
         let split = seed::derive(0, &["dataset-distillation-ssl", "split"]);
         let part = |set: &ImageSet, most: usize| -> Result<Part> {
             let set = set.subset(most.min(set.len()), split)?;
-            let x = resized(&set.to_float(), setting.side);
-            // A side that does not divide the image's leaves some pixels more than wanted.
-            let x = if x.size()[2] == setting.side { x } else { x.adaptive_avg_pool2d([setting.side, setting.side]) };
-            let x = match (x.size()[1], source.channels()) {
-                (3, 1) => x.mean_dim([1i64].as_slice(), true, x.kind()),
-                (1, 3) => x.repeat([1, 3, 1, 1]),
-                _ => x,
-            };
+            let x = brought_to(&set.to_float(), setting.side, source.channels());
             Ok(Part { x: x.to_device(plan.device), y: set.labels.to_device(plan.device) })
         };
         Ok(Self {

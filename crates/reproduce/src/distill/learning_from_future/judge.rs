@@ -89,13 +89,6 @@ impl Judge<'_> {
         Ok(Finding::new("C1", gain, note).against(self.mean(&st)?).verdict(verdict))
     }
 
-    fn partly(gain: &Judgement) -> Verdict {
-        match gain.verdict {
-            Verdict::NotReproduced if gain.estimate.value > 0.0 => Verdict::Partly,
-            v => v,
-        }
-    }
-
     /// C2.
     fn few(&self) -> Result<Finding> {
         let gain = self.difference(FEW_DEEP, FEW_ST)?;
@@ -104,7 +97,7 @@ impl Judge<'_> {
             self.config.few,
             self.described(&[FEW, FEW_ST, FEW_DEEP])?
         );
-        Ok(Finding::new("C2", gain, note).against(self.mean(FEW_ST)?).verdict(Self::partly(&gain)))
+        Ok(Finding::new("C2", gain, note).against(self.mean(FEW_ST)?).verdict(gain.or_partly()))
     }
 
     /// C3.
@@ -158,7 +151,7 @@ impl Judge<'_> {
             "Points of mIoU of FST over the variant whose teacher is the virtual student. mIoU (%): {}.",
             self.described(&[NAIVE, FST])?
         );
-        Ok(Finding::new("C5", gain, note).against(self.mean(NAIVE)?).verdict(Self::partly(&gain)))
+        Ok(Finding::new("C5", gain, note).against(self.mean(NAIVE)?).verdict(gain.or_partly()))
     }
 
     /// Validation mIoU of the better networks, with `x` times the iterations.

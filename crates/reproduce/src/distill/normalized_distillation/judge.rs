@@ -27,24 +27,12 @@ impl Study<'_> {
         self.results.mean(arm, ACCURACY)
     }
 
-    /// Of several arms, the one with the highest mean.
-    fn best(&self, arms: impl Iterator<Item = String>) -> Result<String> {
-        let mut best = (f64::NEG_INFINITY, String::new());
-        for arm in arms {
-            let mean = self.mean(&arm)?;
-            if mean > best.0 {
-                best = (mean, arm);
-            }
-        }
-        Ok(best.1)
-    }
-
     fn nkd(&self) -> Result<String> {
-        self.best(self.config.temperatures.iter().map(|t| nkd_arm(*t)))
+        self.results.best(self.config.temperatures.iter().map(|t| nkd_arm(*t)), ACCURACY)
     }
 
     fn kd(&self) -> Result<String> {
-        self.best(self.config.kd_temperatures.iter().map(|t| kd_arm(*t)))
+        self.results.best(self.config.kd_temperatures.iter().map(|t| kd_arm(*t)), ACCURACY)
     }
 
     fn difference(&self, arm: &str, baseline: &str) -> Result<Judgement> {
@@ -88,13 +76,6 @@ impl Study<'_> {
         Ok(Finding::new("C2", gain, note).against(self.mean(DKD)?).verdict(verdict))
     }
 
-    fn partly(gain: Judgement) -> Verdict {
-        match gain.verdict {
-            Verdict::NotReproduced if gain.estimate.value > 0.0 => Verdict::Partly,
-            v => v,
-        }
-    }
-
     /// C3.
     fn normalising(&self) -> Result<Finding> {
         let gain = self.difference(NORMALISED, UNNORMALISED)?;
@@ -102,7 +83,7 @@ impl Study<'_> {
             "Points of the normalised over the plain non-target part. Accuracy (%): {}.",
             self.described(&[CE, TARGET, UNNORMALISED, NORMALISED, &nkd_arm(1.0)])?
         );
-        Ok(Finding::new("C3", gain, note).against(self.mean(UNNORMALISED)?).verdict(Self::partly(gain)))
+        Ok(Finding::new("C3", gain, note).against(self.mean(UNNORMALISED)?).verdict(gain.or_partly()))
     }
 
     /// C4.
@@ -117,7 +98,7 @@ impl Study<'_> {
             others.join(", "),
             self.described(&[CE, SMOOTHING, USKD, "uskd/no-non-target", "uskd/no-target", RANDOM])?
         );
-        Ok(Finding::new("C4", gain, note).against(self.mean(CE)?).verdict(Self::partly(gain)))
+        Ok(Finding::new("C4", gain, note).against(self.mean(CE)?).verdict(gain.or_partly()))
     }
 
     /// C5.
@@ -173,14 +154,8 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
     for (i, (name, title)) in
         [("soft labels by rank", "USKD's soft labels"), ("teacher by rank", "teacher")].into_iter().enumerate()
     {
-        let seeds = results.seeds(USKD);
-        let mut sum: Vec<f64> = vec![];
-        for seed in &seeds {
-            let values = results.array(USKD, *seed, name)?;
-            sum.resize(values.len(), 0.0);
-            sum.iter_mut().zip(values).for_each(|(s, v)| *s += v / seeds.len() as f64);
-        }
-        let points: Vec<_> = sum.iter().enumerate().map(|(rank, v)| ((rank + 1) as f64, *v)).collect();
+        let mean = results.mean_array(USKD, name)?;
+        let points: Vec<_> = mean.iter().enumerate().map(|(rank, v)| ((rank + 1) as f64, *v)).collect();
         ranks.push(Series::line(title, i, &points));
     }
     Ok(vec![

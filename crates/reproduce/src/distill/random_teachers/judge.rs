@@ -148,13 +148,6 @@ impl Judge<'_> {
         Ok(Finding::new("C4", apart, note).verdict(verdict))
     }
 
-    fn partly(gain: &Judgement) -> Verdict {
-        match gain.verdict {
-            Verdict::NotReproduced if gain.estimate.value > 0.0 => Verdict::Partly,
-            v => v,
-        }
-    }
-
     /// C5.
     fn loss(&self) -> Result<Finding> {
         let scale = 1e5;
@@ -171,7 +164,7 @@ impl Judge<'_> {
             moved(FAR)?,
             moved(LOCAL_ARM)?
         );
-        Ok(Finding::new("C5", gap, note).against(stats::mean(&near)).verdict(Self::partly(&gap)))
+        Ok(Finding::new("C5", gap, note).against(stats::mean(&near)).verdict(gap.or_partly()))
     }
 
     /// Accuracy of the tickets of a start by round, means over seeds.

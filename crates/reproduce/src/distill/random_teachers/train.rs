@@ -6,7 +6,7 @@ use super::{
 };
 use crate::experiment::{Experiment, Plan};
 use crate::runner::Context;
-use crate::vision::{Images, Part, resized};
+use crate::vision::{Images, Part, brought_to};
 use anyhow::Result;
 use autodidact_core::device::flush_denormals;
 use autodidact_core::error::check_range;
@@ -66,7 +66,7 @@ impl Data {
             if x.size()[2] == 28 {
                 x = x.constant_pad_nd([2, 2, 2, 2]);
             }
-            let x = resized(&x, config.side).repeat([1, 3, 1, 1]);
+            let x = brought_to(&x, config.side, 3);
             Ok(Part { x: x.to_device(plan.device), y: set.labels.to_device(plan.device) })
         };
         let classes = all.classes.len() as i64;

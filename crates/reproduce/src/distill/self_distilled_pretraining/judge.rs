@@ -119,15 +119,9 @@ impl Study<'_> {
 
     /// The penalty's arm with the best mean held-out accuracy.
     fn penalty(&self) -> Result<String> {
-        let mut best = (f64::NEG_INFINITY, String::new());
-        for c in &self.config.penalties {
-            let name = penalty_arm(*c);
-            let mean = self.results.mean(&arm(Task::Far, &name), HELD_OUT)?;
-            if mean > best.0 {
-                best = (mean, name);
-            }
-        }
-        Ok(best.1)
+        let arms = self.config.penalties.iter().map(|c| arm(Task::Far, &penalty_arm(*c)));
+        let best = self.results.best(arms, HELD_OUT)?;
+        Ok(best.trim_start_matches("far/").to_owned())
     }
 
     /// C4.

@@ -2,7 +2,7 @@
 
 use super::{ACCURACY, Config, DISTANCE, HELD_OUT, MAE, Method, Stage, TRAIN, Task};
 use crate::runner::Context;
-use crate::vision::{resized, standardised};
+use crate::vision::{Part, brought_to, load_some, standardised};
 use anyhow::{Result, ensure};
 use autodidact_core::metrics::accuracy;
 use autodidact_core::nn::layers;
@@ -12,7 +12,7 @@ use autodidact_core::train::{Step, TrainConfig, Trainer};
 use autodidact_core::{Result as CoreResult, seed};
 use autodidact_datasets::augment::{Pipeline, Transform};
 use autodidact_datasets::batch::Order;
-use autodidact_datasets::image::{ImageSet, shapes};
+use autodidact_datasets::image::ImageSet;
 use autodidact_datasets::load_images;
 use autodidact_distill::self_distilled_pretraining::{
     Mae, SelfDistillation, distill_representation, weight_distance, weight_distance_squared,
@@ -25,13 +25,7 @@ const SOURCE_CLASSES: [i64; 4] = [0, 1, 8, 9];
 /// How often the autoencoding loss is looked at, on how many images.
 const LOOKS: (usize, i64) = (10, 256);
 
-/// Images in `[0, 1]`, `[N, 3, 32, 32]`, with class indices.
-struct Part {
-    x: Tensor,
-    y: Tensor,
-}
-
-/// A target task.
+/// A target task, images in `[0, 1]`, `[N, 3, 32, 32]`.
 struct Data {
     train: Part,
     held_out: Part,
@@ -61,13 +55,7 @@ fn split_seed() -> u64 {
 }
 
 fn part(set: &ImageSet, side: i64, device: Device) -> Part {
-    let mut x = resized(&set.to_float(), side);
-    if x.size()[2] != side {
-        x = x.adaptive_avg_pool2d([side, side]);
-    }
-    if x.size()[1] == 1 {
-        x = x.repeat([1, 3, 1, 1]);
-    }
+    let x = brought_to(&set.to_float(), side, 3);
     Part { x: x.to_device(device), y: set.labels.to_device(device) }
 }
 
@@ -79,14 +67,8 @@ impl Data {
             (Task::Far, "cifar10") => ("mnist", false),
             (Task::Far, _) => ("digits", false),
         };
-        let (mut all, mut test) = match name {
-            // Generated anew for every cell: so many that enough are of the task's classes.
-            "shapes" => {
-                let some = |seed, n: usize| shapes(seed, 0..4 * n as u64);
-                (some(0, config.images + config.held_out), some(seed::derive(0, &["test"]), config.test))
-            }
-            _ => load_images(name, plan.data_dir.as_deref(), plan.download)?,
-        };
+        // So many that enough are of the near task's classes.
+        let (mut all, mut test) = load_some(plan, name, 4 * (config.images + config.held_out), 4 * config.test)?;
         if near {
             let classes = other_classes(&all);
             (all, test) = (of_classes(&all, &classes)?, of_classes(&test, &classes)?);

@@ -31,15 +31,7 @@ impl Study<'_> {
         let Some((_, m)) = self.setting.methods().into_iter().find(|(name, _)| *name == method) else {
             bail!("no method {method}")
         };
-        let mut best = (f64::NEG_INFINITY, String::new());
-        for lr in self.setting.rates(&m) {
-            let arm = rate_arm(method, *lr);
-            let mean = self.results.mean(&arm, HELD_OUT)?;
-            if mean > best.0 {
-                best = (mean, arm);
-            }
-        }
-        Ok(best.1)
+        self.results.best(self.setting.rates(&m).iter().map(|lr| rate_arm(method, *lr)), HELD_OUT)
     }
 
     fn values(&self, method: &str, metric: &str) -> Result<Vec<f64>> {
@@ -98,18 +90,10 @@ impl Study<'_> {
         Ok(Finding::new("C2", judged, note).against(1.0).verdict(verdict))
     }
 
-    /// Of a difference whose interval decides.
-    fn graded(gain: Judgement) -> Verdict {
-        match gain.verdict {
-            Verdict::NotReproduced if gain.estimate.value > 0.0 => Verdict::Partly,
-            v => v,
-        }
-    }
-
     /// C3.
     fn whole_method(&self) -> Result<Finding> {
         let gain = self.difference(AST, MTT, ACCURACY)?;
-        let verdict = match Self::graded(gain) {
+        let verdict = match gain.or_partly() {
             Verdict::NotJudged => Verdict::NotJudged,
             _ if self.results.plan().scale == Scale::Full && gain.estimate.value >= FULL_GAIN => Verdict::Reproduced,
             Verdict::Reproduced if self.results.plan().scale == Scale::Full => Verdict::Partly,
@@ -162,7 +146,7 @@ impl Study<'_> {
         }
         let note = format!("Points of a perceptron. Its test accuracy (%): {}.", words.join(", "));
         let against = stats::mean(&self.values(MTT, TRANSFER)?);
-        Ok(Finding::new("C5", gain, note).against(against).verdict(Self::graded(gain)))
+        Ok(Finding::new("C5", gain, note).against(against).verdict(gain.or_partly()))
     }
 }
 
@@ -199,13 +183,7 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
         losses.push(Series::line(method, i, &results.mean_series(&arm, LOSS)?));
         accuracies.push(Series::line(method, i, &results.mean_series(&arm, "accuracy on the way")?));
         steps.push(Series::line(method, i, &results.mean_series(&arm, STEP_SIZE)?));
-        let seeds = results.seeds(&arm);
-        let mut mean: Vec<f64> = vec![];
-        for seed in &seeds {
-            let values = results.array(&arm, *seed, "loss by start")?;
-            mean.resize(values.len(), 0.0);
-            mean.iter_mut().zip(values).for_each(|(m, v)| *m += v / seeds.len() as f64);
-        }
+        let mean = results.mean_array(&arm, "loss by start")?;
         let points: Vec<_> = mean.iter().enumerate().map(|(s, v)| (s as f64, *v)).collect();
         starts.push(Series::line(method, i, &points));
     }

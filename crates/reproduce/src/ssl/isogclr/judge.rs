@@ -56,11 +56,7 @@ impl<'a> Study<'a> {
             others.join("; "),
         );
         let gain = verdict::difference(&ours.0, &better.0, 0.0);
-        let verdict = match gain.verdict {
-            Verdict::NotReproduced if gain.estimate.value > 0.0 => Verdict::Partly,
-            other => other,
-        };
-        Ok((Judgement { verdict, ..gain }, note, stats::mean(&better.0)))
+        Ok((Judgement { verdict: gain.or_partly(), ..gain }, note, stats::mean(&better.0)))
     }
 
     /// C1.
