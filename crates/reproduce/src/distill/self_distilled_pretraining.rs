@@ -242,10 +242,10 @@ impl Experiment for SelfDistilledPretraining {
             held_out: 100,
             test: 2000,
             further: stage(300, 32, 5e-4),
-            other_steps: vec![75, 1200],
+            other_steps: vec![75, 900],
             distillation: SelfDistillation::default(),
             penalties: vec![1e-3, 1e-2, 1e-1],
-            fine_tuning: stage(250, 32, 5e-4),
+            fine_tuning: stage(300, 32, 1e-3),
             weight_decay: 0.01,
         };
         match scale {
