@@ -146,6 +146,11 @@ impl Part {
         Self { x: x.to_device(device), y: set.labels.to_device(device) }
     }
 
+    /// The same as networks see it.
+    pub fn standardised(self) -> Self {
+        Self { x: standardised(&self.x), y: self.y }
+    }
+
     /// Number of images.
     pub fn len(&self) -> i64 {
         self.x.size()[0]
@@ -218,12 +223,14 @@ pub fn standardised(x: &Tensor) -> Tensor {
     (x - 0.5) / 0.25
 }
 
+/// What a network makes of images, so many at a time, without recording gradients.
+pub fn in_parts(x: &Tensor, size: i64, of: impl Fn(&Tensor) -> Tensor) -> Tensor {
+    tch::no_grad(|| Tensor::cat(&x.split(size, 0).iter().map(of).collect::<Vec<_>>(), 0))
+}
+
 /// Frozen representations `[N, features]` of images in `[0, 1]`.
 pub fn features(encoder: &dyn ModuleT, x: &Tensor) -> Tensor {
-    tch::no_grad(|| {
-        let parts: Vec<Tensor> = x.split(512, 0).iter().map(|x| encoder.forward_t(&standardised(x), false)).collect();
-        Tensor::cat(&parts, 0)
-    })
+    in_parts(x, 512, |x| encoder.forward_t(&standardised(x), false))
 }
 
 /// Percent of `queries` that weighted k-NN (temperature 0.5) on the representations of `bank` classifies rightly.

@@ -3,7 +3,7 @@
 use super::gru::GruRecommender;
 use super::transformer::{Bert4Rec, SasRec};
 use autodidact_core::error::check_range;
-use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
+use autodidact_core::optim::{Adam, Group, Optimizer, Rule, Snapshot};
 use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::train::{TrainConfig, Trainer};
 use autodidact_core::{Error, Result};
@@ -37,11 +37,7 @@ pub trait Recommender: std::fmt::Debug {
 
     /// Training loss of sequences, a scalar: by default the mean cross entropy of every next item.
     fn loss(&self, sequences: &Tensor) -> Tensor {
-        let t = sequences.size()[1];
-        let scores = self.project(&self.states(&sequences.narrow(1, 0, t - 1), true));
-        // Padding becomes -1 and is left out.
-        let targets = (sequences.narrow(1, 1, t - 1) - 1).reshape([-1]);
-        scores.view([-1, self.items()]).cross_entropy_loss::<Tensor>(&targets, None, Reduction::Mean, -1, 0.0)
+        next_item_loss(self, sequences, true)
     }
 
     /// Scores `[B, T, items]` of what follows each prefix.
@@ -230,7 +226,7 @@ pub fn fit(
         return Err(Error::shape("sequences to learn from", "two or more items", sequences));
     }
     let every = config.steps.div_ceil(20).max(1);
-    let mut best: Option<(f64, Vec<Tensor>)> = None;
+    let mut best: Option<(f64, Snapshot)> = None;
     config.run(
         vs,
         n,
@@ -240,24 +236,24 @@ pub fn fit(
             let Some(held_out) = held_out.filter(|_| done.is_multiple_of(every) || done == config.steps) else {
                 return Ok(());
             };
-            let loss = tch::no_grad(|| next_item_loss(model, held_out)).double_value(&[]);
+            let loss = tch::no_grad(|| next_item_loss(model, held_out, false)).double_value(&[]);
             if best.as_ref().is_none_or(|(least, _)| loss < *least) {
-                let copies = vs.trainable_variables().iter().map(|v| v.detach().copy()).collect();
-                best = Some((loss, copies));
+                best = Some((loss, Snapshot::of_parameters(vs)));
             }
             Ok(())
         },
     )?;
     if let Some((_, weights)) = best {
-        tch::no_grad(|| vs.trainable_variables().iter_mut().zip(&weights).for_each(|(v, w)| v.copy_(w)));
+        weights.restore();
     }
     Ok(())
 }
 
-/// Mean cross entropy of next items in evaluation mode.
-fn next_item_loss(model: &dyn Recommender, sequences: &Tensor) -> Tensor {
+/// Mean cross entropy of every next item.
+fn next_item_loss<R: Recommender + ?Sized>(model: &R, sequences: &Tensor, train: bool) -> Tensor {
     let t = sequences.size()[1];
-    let scores = model.project(&model.states(&sequences.narrow(1, 0, t - 1), false));
+    let scores = model.project(&model.states(&sequences.narrow(1, 0, t - 1), train));
+    // Padding becomes -1 and is left out.
     let targets = (sequences.narrow(1, 1, t - 1) - 1).reshape([-1]);
     scores.view([-1, model.items()]).cross_entropy_loss::<Tensor>(&targets, None, Reduction::Mean, -1, 0.0)
 }

@@ -2,9 +2,10 @@
 
 use crate::experiment::Plan;
 use crate::runner::Context;
-use crate::vision::{Part, standardised};
+use crate::vision::{Part, in_parts};
 use anyhow::{Result, ensure};
 use autodidact_core::error::check_range;
+use autodidact_core::landscape::{put, values};
 use autodidact_core::metrics::accuracy;
 use autodidact_core::nn::{CifarResNet, Depth, ResNet, ResNetConfig, Stem, layers};
 use autodidact_core::optim::{Group, Optimizer, Rule, Sgd};
@@ -18,10 +19,9 @@ use autodidact_datasets::load_images;
 use autodidact_distill::logits::label_smoothing;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tch::nn::{BatchNorm, Conv2D, Linear, Module, ModuleT, VarStore};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// Images are classified in batches of this size.
 const EVALUATED: i64 = 500;
@@ -178,8 +178,7 @@ impl Data {
         }
         let (all, held) = load_images(&plan.dataset, plan.data_dir.as_deref(), plan.download)?;
         let part = |set: &ImageSet, count: usize| -> Result<Part> {
-            let Part { x, y } = Part::new(&set.subset(count.min(set.len()), split)?, setting.side, plan.device);
-            Ok(Part { x: standardised(&x), y })
+            Ok(Part::new(&set.subset(count.min(set.len()), split)?, setting.side, plan.device).standardised())
         };
         let augment = setting.augment.then(|| {
             let padding = setting.side as usize / 8;
@@ -203,8 +202,7 @@ impl Data {
         let (all, _) = load_images(&plan.dataset, plan.data_dir.as_deref(), plan.download)?;
         let used = setting.teacher.images;
         let set = all.subset(used + count, Self::split())?;
-        let Part { x, y } = Part::new(&set, setting.side, plan.device);
-        Ok(Part { x: standardised(&x), y }.slice(used as i64, count as i64))
+        Ok(Part::new(&set, setting.side, plan.device).standardised().slice(used as i64, count as i64))
     }
 }
 
@@ -297,8 +295,7 @@ impl Net {
 
     /// Logits in evaluation mode, without gradients.
     pub fn logits(&self, x: &Tensor) -> Tensor {
-        let of = |x: &Tensor| self.forward(x, false).logits;
-        tch::no_grad(|| Tensor::cat(&x.split(EVALUATED, 0).iter().map(of).collect::<Vec<_>>(), 0))
+        in_parts(x, EVALUATED, |x| self.forward(x, false).logits)
     }
 
     /// Trains on the first images; the loss gets the batch with the network's output.
@@ -355,28 +352,6 @@ pub struct Batch<'a> {
     pub done: f64,
 }
 
-/// The weights of a trained network, as they are kept for all cells.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Weights(BTreeMap<String, Vec<f32>>);
-
-impl Weights {
-    pub fn of(vs: &VarStore) -> Result<Self> {
-        let flat =
-            |t: Tensor| -> Result<Vec<f32>> { Ok(t.to_device(Device::Cpu).to_kind(Kind::Float).view(-1).try_into()?) };
-        Ok(Self(vs.variables().into_iter().map(|(name, t)| Ok((name, flat(t)?))).collect::<Result<_>>()?))
-    }
-
-    pub fn put(&self, vs: &VarStore) {
-        tch::no_grad(|| {
-            for (name, mut variable) in vs.variables() {
-                if let Some(values) = self.0.get(&name) {
-                    variable.copy_(&Tensor::from_slice(values).view(&variable.size()[..]));
-                }
-            }
-        });
-    }
-}
-
 /// Trained once for all seeds and arms, with label smoothing if that is above 0.
 pub fn teacher(setting: &Setting, smoothing: f64, data: &Data, context: &mut Context<'_>) -> Result<Net> {
     let of = |name| seed::derive(0, &[STREAM, "teacher", name]);
@@ -384,7 +359,7 @@ pub fn teacher(setting: &Setting, smoothing: f64, data: &Data, context: &mut Con
     let fresh = Net::new(&setting.teacher.network, &size, data.classes, context.plan.device, of("init"))?;
     let name = if smoothing > 0.0 { format!("teacher/smoothing={smoothing}") } else { "teacher".to_owned() };
     let key = (&setting.teacher, setting.side, setting.augment);
-    let weights: Weights = context.shared(&name, &key, |context| {
+    let weights = context.shared_tensors(&name, &key, |context| {
         let place = context.checkpoint_every(1000);
         let place = (place.0.with_extension("teacher"), place.1);
         fresh.train(
@@ -403,9 +378,9 @@ pub fn teacher(setting: &Setting, smoothing: f64, data: &Data, context: &mut Con
         )?;
         // The run is finished; the folder would keep it.
         std::fs::remove_file(place.0).ok();
-        Weights::of(&fresh.vs)
+        Ok(values(&fresh.vs))
     })?;
-    weights.put(&fresh.vs);
+    put(&fresh.vs, &weights)?;
     Ok(fresh)
 }
 

@@ -4,7 +4,7 @@ use super::judge::SHOWN;
 use super::{HELD_OUT, Method, OUTER, RANDOM_RIDGE, Setting, TARGET_RIDGE};
 use crate::pretrain::Networks;
 use crate::runner::Context;
-use crate::vision::{Part, augmentation, features, ridge, standardised};
+use crate::vision::{Part, augmentation, features, ridge};
 use anyhow::{Result, ensure};
 use autodidact_core::optim::{Group, Optimizer, Rule, Sgd};
 use autodidact_core::train::Checkpoint;
@@ -83,9 +83,9 @@ impl Source {
         })?;
         let on = |name: &str| tensors[name].to_device(plan.device);
         let ridge = (tensors["ridge"].double_value(&[0]), tensors["ridge"].double_value(&[1]));
-        let normalised = |p: Part| Part { x: standardised(&p.x), y: p.y };
         let (y, held_out_y) = (on("train"), on("held out"));
-        Ok(Self { train: normalised(train), held_out: normalised(held_out), classes, y, held_out_y, ridge })
+        let (train, held_out) = (train.standardised(), held_out.standardised());
+        Ok(Self { train, held_out, classes, y, held_out_y, ridge })
     }
 
     /// Channels of an image.

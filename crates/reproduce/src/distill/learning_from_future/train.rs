@@ -2,11 +2,12 @@
 
 use super::{Config, EARLY, LABELS, Method, NETS, Study, test, validation};
 use crate::runner::Context;
-use crate::vision::standardised;
+use crate::vision::{in_parts, standardised};
 use anyhow::Result;
+use autodidact_core::landscape::put;
 use autodidact_core::metrics::ConfusionMatrix;
 use autodidact_core::nn::{UNet, UNetConfig};
-use autodidact_core::optim::{Adam, Group, Optimizer, Rule, StateDict};
+use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
 use autodidact_core::schedule::{Decay, Schedule, Shape};
 use autodidact_core::seed::{self, Rng};
 use autodidact_core::train::Checkpoint;
@@ -173,8 +174,7 @@ struct Log {
 }
 
 fn predictions(net: &UNet, x: &Tensor) -> Tensor {
-    let of = |x: &Tensor| net.forward_t(x, false).argmax(1, false);
-    tch::no_grad(|| Tensor::cat(&x.split(100, 0).iter().map(of).collect::<Vec<_>>(), 0))
+    in_parts(x, 100, |x| net.forward_t(x, false).argmax(1, false))
 }
 
 fn confusion(net: &UNet, part: &Part) -> Result<ConfusionMatrix> {
@@ -239,7 +239,7 @@ fn train<T: Segmentation>(
     if place.exists() {
         let checkpoint = Checkpoint::load(&place, Device::Cpu)?;
         for (name, store) in NETS.iter().zip(&pair.stores) {
-            put(&checkpoint.section(name), store)?;
+            put(store, &checkpoint.section(name))?;
         }
         training.load_state_dict(&checkpoint.section("training"))?;
         (next, log) = (checkpoint.get("next")?, checkpoint.get("log")?);
@@ -258,7 +258,7 @@ fn train<T: Segmentation>(
             let done = training.iteration(&mut task, &now, &future, schedule.lr(next))?;
             let loss = done.loss.double_value(&[]);
             if !loss.is_finite() {
-                return Err(Error::Failed(format!("the loss became {loss} at iteration {next}; lower lr")).into());
+                return Err(Error::Diverged { loss, step: next, total: config.iterations }.into());
             }
             context.progress(next + 1, config.iterations, Some(loss));
             if log.labels.len() == next {
@@ -284,17 +284,6 @@ fn train<T: Segmentation>(
         }
     }
     Ok(log)
-}
-
-/// Variables from a checkpoint.
-fn put(saved: &StateDict, store: &VarStore) -> Result<()> {
-    for (name, variable) in store.variables() {
-        let Some(value) = saved.get(&name).filter(|v| v.size() == variable.size()) else {
-            return Err(Error::value("checkpoint", format!("a variable {name}"), "that of another network").into());
-        };
-        tch::no_grad(|| variable.shallow_clone().copy_(value));
-    }
-    Ok(())
 }
 
 fn report(log: &Log, pair: &Pair, data: &Data, config: &Config, context: &mut Context<'_>) -> Result<()> {

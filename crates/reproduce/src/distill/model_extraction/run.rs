@@ -4,9 +4,9 @@ use super::{
     AGREEMENT, Arm, BIGRAMS, CHOICE, Config, FIRST, FREQUENCY, Following, GENRE_RUN, MISSED, NDCG, QUERIES, RECALL,
     Source, VICTIM_RECALL, VICTIM_SAMPLED, at_repair,
 };
-use crate::distill::classifier::Weights;
 use crate::runner::Context;
 use anyhow::{Result, ensure};
+use autodidact_core::landscape::{put, values};
 use autodidact_core::seed;
 use autodidact_datasets::interactions::padded;
 use autodidact_datasets::load_interactions;
@@ -102,11 +102,11 @@ fn victim(config: &Config, size: &RecommenderConfig, data: &Data, context: &mut 
     let model = config.victim.build(&vs.root(), size)?;
     let key = (config.victim, size, &config.victim_fitting, config.users, config.length, context.cell_seed());
     let seed = context.seed("victim");
-    let weights: Weights = context.shared("victim", &key, |_| {
+    let weights = context.shared_tensors("victim", &key, |_| {
         fit(&vs, model.as_ref(), &data.all, None, &config.victim_fitting, seed)?;
-        Weights::of(&vs)
+        Ok(values(&vs))
     })?;
-    weights.put(&vs);
+    put(&vs, &weights)?;
     Ok(Trained { _weights: vs, model })
 }
 

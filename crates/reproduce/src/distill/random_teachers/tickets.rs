@@ -1,8 +1,9 @@
 //! Supervised training from a student and from random networks: lottery tickets, and errors on the lines between trained networks.
 
-use super::train::{Data, Seeds, distill, encoder, in_parts, pair};
+use super::train::{Data, EVALUATED, Seeds, distill, encoder, pair};
 use super::{BARRIER, Config, Distillation, Input, SPARSE, Start};
 use crate::runner::Context;
+use crate::vision::in_parts;
 use anyhow::{Result, ensure};
 use autodidact_core::landscape::{barrier, interpolate, put, values};
 use autodidact_core::masks::{IterativePruning, Masks};
@@ -111,14 +112,14 @@ impl<'a> Classifier<'a> {
 
     fn test_accuracy(&self) -> Result<f64> {
         let test = &self.data.test;
-        Ok(100.0 * accuracy(&in_parts(&test.x, |x| self.logits(x, false)), &test.y)?)
+        Ok(100.0 * accuracy(&in_parts(&test.x, EVALUATED, |x| self.logits(x, false)), &test.y)?)
     }
 
     /// Percent of test images wrong with some weights, where batch norm uses the statistics of these images.
     fn error_of(&self, weights: &StateDict) -> Result<f64> {
         put(&self.vs, weights)?;
         let test = &self.data.test;
-        Ok(100.0 - 100.0 * accuracy(&in_parts(&test.x, |x| self.logits(x, true)), &test.y)?)
+        Ok(100.0 - 100.0 * accuracy(&in_parts(&test.x, EVALUATED, |x| self.logits(x, true)), &test.y)?)
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::experiment::{Experiment, Plan};
 use crate::runner::Context;
-use crate::vision::{Images, Part, brought_to};
+use crate::vision::{Images, Part, brought_to, in_parts};
 use anyhow::Result;
 use autodidact_core::device::flush_denormals;
 use autodidact_core::error::check_range;
@@ -27,7 +27,7 @@ use tch::nn::{Module, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 
 /// Images are looked at in batches of this size outside of training.
-const EVALUATED: i64 = 500;
+pub(super) const EVALUATED: i64 = 500;
 /// Teachers' logits are kept where they are at most so many numbers.
 const KEPT: i64 = 1 << 26;
 /// Steps between two values of the divergence.
@@ -130,11 +130,6 @@ pub(super) fn check(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Whatever a network makes of images, in evaluation mode.
-pub(super) fn in_parts(x: &Tensor, of: impl Fn(&Tensor) -> Tensor) -> Tensor {
-    tch::no_grad(|| Tensor::cat(&x.split(EVALUATED, 0).iter().map(of).collect::<Vec<_>>(), 0))
-}
-
 /// Percent of test images that each of [`PROBES`] classifies rightly from features, fitted on the training images'.
 fn probed(train: &Tensor, test: &Tensor, data: &Data, config: &Config) -> Result<[f64; 3]> {
     let (y, held, classes) = (&data.train.y, &data.test.y, data.classes);
@@ -148,7 +143,7 @@ fn probed(train: &Tensor, test: &Tensor, data: &Data, config: &Config) -> Result
 }
 
 fn probed_network(net: &Net, data: &Data, config: &Config) -> Result<[f64; 3]> {
-    let of = |part: &Part| in_parts(&part.x, |x| net.encoder.forward_t(x, false));
+    let of = |part: &Part| in_parts(&part.x, EVALUATED, |x| net.encoder.forward_t(x, false));
     probed(&of(&data.train), &of(&data.test), data, config)
 }
 
@@ -204,7 +199,7 @@ pub(super) fn distill(
     };
     let n = x.size()[0];
     let order = Order::new(n as usize, config.batch.min(n as usize), seeds.order)?;
-    let kept = (n * config.outputs <= KEPT).then(|| in_parts(&x, |x| teacher.logits(x, false)));
+    let kept = (n * config.outputs <= KEPT).then(|| in_parts(&x, EVALUATED, |x| teacher.logits(x, false)));
     let rule = if d.sgd { Rule::Sgd(Sgd { momentum: 0.0, nesterov: false }) } else { Rule::AdamW(Adam::default()) };
     let optimizer = Optimizer::new(rule, vec![Group::all(&student.vs, 0.0)])?;
     // A schedule of all steps, so that a shorter run is the beginning of a longer one.

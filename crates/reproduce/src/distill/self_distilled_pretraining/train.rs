@@ -4,6 +4,7 @@ use super::{ACCURACY, Config, DISTANCE, HELD_OUT, MAE, Method, Stage, TRAIN, Tas
 use crate::runner::Context;
 use crate::vision::{Part, brought_to, load_some, standardised};
 use anyhow::{Result, ensure};
+use autodidact_core::landscape::{put, values};
 use autodidact_core::metrics::accuracy;
 use autodidact_core::nn::layers;
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule, StateDict, sorted_trainables};
@@ -101,14 +102,12 @@ impl Model {
     /// The given weights.
     fn from(config: &Config, device: Device, weights: &StateDict) -> Result<Self> {
         let model = Self::fresh(config, device, 0)?;
-        for (name, mut to) in model.vs.variables() {
-            tch::no_grad(|| to.copy_(&weights[&name]));
-        }
+        put(&model.vs, weights)?;
         Ok(model)
     }
 
     fn state(&self) -> StateDict {
-        self.vs.variables().into_iter().map(|(name, t)| (name, t.detach().copy().to_device(Device::Cpu))).collect()
+        values(&self.vs)
     }
 }
 
