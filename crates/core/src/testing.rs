@@ -3,7 +3,6 @@
 use crate::train::Checkpoint;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use tch::{Device, Kind, Tensor};
 
 /// Compares the gradient of a scalar function at `x` (f64) with central differences, entry by entry.
@@ -28,12 +27,6 @@ pub fn check_gradient(x: &Tensor, tolerance: f64, f: impl Fn(&Tensor) -> Tensor)
         let error = (numeric - analytic).abs();
         assert!(error <= tolerance * scale, "entry {i}: gradient {analytic}, finite difference {numeric}");
     }
-}
-
-/// libtorch has one random generator for all threads: tests that draw from it hold this while they do, and so take turns.
-pub fn take_turns() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Asserts that two tensors agree to a relative tolerance (of the largest entry of `want`).

@@ -4,7 +4,6 @@ use autodidact_core::Result;
 use autodidact_core::nn::{Mlp, MlpConfig};
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule, Sgd};
 use autodidact_core::schedule::{Schedule, Shape};
-use autodidact_core::testing::take_turns;
 use autodidact_core::train::{History, TrainConfig, Trainer};
 use std::path::Path;
 use tch::nn::{ModuleT, VarStore};
@@ -18,7 +17,6 @@ fn adam() -> Rule {
 
 /// Six steps with a checkpoint after every second; `stop` ends the run early, as an error does.
 fn train(path: &Path, widths: &[i64], rule: Rule, seed: u64, stop: Option<usize>) -> Result<(usize, History)> {
-    let _alone = take_turns();
     let vs = VarStore::new(Device::Cpu);
     tch::manual_seed(0);
     let net = Mlp::new(vs.root(), &MlpConfig::plain(widths))?;

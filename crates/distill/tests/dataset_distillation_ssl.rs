@@ -1,6 +1,6 @@
 //! KRR-ST: worked examples, identities, scikit-learn's and PyTorch's values, finite differences, the pool, resuming, bad input.
 
-use autodidact_core::testing::{assert_close, check_gradient, fixture, take_turns};
+use autodidact_core::testing::{assert_close, check_gradient, fixture};
 use autodidact_distill::dataset_distillation_ssl::{
     DistilledSet, InnerModel, InnerTraining, KrrSt, KrrStConfig, Penalty, PooledConvNet, krr_predict, krr_st_loss,
 };
@@ -48,7 +48,6 @@ fn predictions_and_gradients_are_those_of_scikit_learn_and_pytorch() {
 
 #[test]
 fn dual_is_primal_and_the_limit_interpolates() {
-    let _turn = take_turns();
     tch::manual_seed(0);
     let (f_s, y_s) = (Tensor::randn([6, 8], F64), Tensor::randn([6, 2], F64));
     // With 8 features it is dual; of the same 6 images twice it is primal, at twice the penalty.
@@ -90,7 +89,6 @@ fn config() -> KrrStConfig {
 
 #[test]
 fn the_gradient_is_a_finite_difference() {
-    let _turn = take_turns();
     tch::manual_seed(3);
     let (f_s, y_s) = (Tensor::randn([4, 6], F64), Tensor::randn([4, 2], F64));
     let (f_t, y_t) = (Tensor::randn([3, 6], F64), Tensor::randn([3, 2], F64));
@@ -108,7 +106,6 @@ fn the_gradient_is_a_finite_difference() {
 
 #[test]
 fn the_pool_trains_renews_and_leaves_the_real_side_take_turns() {
-    let _turn = take_turns();
     let mut krr = KrrSt::new(config(), &set(), fresh(), 0).unwrap();
     assert!(krr.pool().steps().iter().all(|z| (1..4).contains(z)), "{:?}", krr.pool().steps());
     let (x_t, y_t) = (Tensor::randn([9, 1, 8, 8], F32), Tensor::randn([9, 5], F32).set_requires_grad(true));
@@ -144,7 +141,6 @@ fn the_pool_trains_renews_and_leaves_the_real_side_take_turns() {
 
 #[test]
 fn a_run_that_was_stopped_goes_on_with_the_same_numbers() {
-    let _turn = take_turns();
     tch::manual_seed(5);
     let (x_t, y_t) = (Tensor::randn([9, 1, 8, 8], F32), Tensor::randn([9, 5], F32));
     let start = || KrrSt::new(config(), &set(), fresh(), 1).unwrap();
@@ -196,7 +192,6 @@ fn sampled_inner_problems_bias_the_gradient() {
 
 #[test]
 fn a_set_survives_the_disk() {
-    let _turn = take_turns();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("set.safetensors");
     set().save(&path).unwrap();
@@ -208,7 +203,6 @@ fn a_set_survives_the_disk() {
 
 #[test]
 fn bad_input_says_what_is_wrong() {
-    let _turn = take_turns();
     let (f_s, y_s, f_t) = (Tensor::ones([3, 4], F64), Tensor::ones([3, 2], F64), Tensor::ones([5, 4], F64));
     let of = |f_t: &Tensor, f_s: &Tensor, y_s: &Tensor, p| krr_predict(f_t, f_s, y_s, p, true).unwrap_err().to_string();
     let p = Penalty::Fixed(0.1);

@@ -1,7 +1,7 @@
 //! Masked autoencoding and self-distillation: transformers' values, worked examples, identities, bad input.
 
 use autodidact_core::optim::StateDict;
-use autodidact_core::testing::{assert_close, check_gradient, fixture, take_turns};
+use autodidact_core::testing::{assert_close, check_gradient, fixture};
 use autodidact_distill::self_distilled_pretraining::{
     Mae, MaeConfig, Match, SelfDistillation, distill_representation, patchify, weight_distance, weight_distance_squared,
 };
@@ -33,7 +33,6 @@ fn state(vs: &VarStore) -> StateDict {
 
 #[test]
 fn loss_and_gradients_are_those_of_transformers() {
-    let _turn = take_turns();
     let g: BTreeMap<String, Tensor> = fixture(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/mae.safetensors"));
     let (vs, mae) = model(0);
     for (name, mut to) in vs.variables() {
@@ -56,7 +55,6 @@ fn loss_and_gradients_are_those_of_transformers() {
 
 #[test]
 fn masks_hide_three_quarters_and_only_they_count() {
-    let _turn = take_turns();
     let (vs, mae) = model(1);
     assert_eq!((mae.patches(), mae.visible()), (16, 4));
     let images = Tensor::randn([5, 2, 16, 16], F32);
@@ -94,7 +92,6 @@ fn patches_are_read_row_by_row_with_channels_last() {
 
 #[test]
 fn distance_of_the_worked_examples_and_its_gradient() {
-    let _turn = take_turns();
     let teacher = Tensor::from_slice2(&[[0f64, 0.0], [1.0, 1.0]]);
     let student = Tensor::from_slice2(&[[1f64, 2.0], [1.0, 1.0]]);
     assert_eq!(value(&distill_representation(&student, &teacher).unwrap()), 2.5);
@@ -108,7 +105,6 @@ fn distance_of_the_worked_examples_and_its_gradient() {
 
 #[test]
 fn a_student_that_is_its_teacher_has_the_autoencoders_gradient() {
-    let _turn = take_turns();
     let (vs, student) = model(2);
     let (_other, teacher) = model(2);
     let images = Tensor::randn([3, 2, 16, 16], F32);
@@ -132,7 +128,6 @@ fn a_student_that_is_its_teacher_has_the_autoencoders_gradient() {
 
 #[test]
 fn weights_are_compared_by_name() {
-    let _turn = take_turns();
     let (a, _ma) = model(4);
     let (b, _mb) = model(4);
     assert_eq!(weight_distance(&state(&a), &state(&b), |_| true).unwrap(), 0.0);
@@ -150,7 +145,6 @@ fn weights_are_compared_by_name() {
 
 #[test]
 fn bad_input_says_what_is_wrong() {
-    let _turn = take_turns();
     let of = |c: MaeConfig| Mae::new(&VarStore::new(Device::Cpu).root(), &c).unwrap_err().to_string();
     assert_eq!(of(MaeConfig { patch: 5, ..config() }), "image side: expected a multiple of patch 5, got 16");
     assert!(of(MaeConfig { mask_ratio: 1.0, ..config() }).contains("mask_ratio"));
