@@ -1,4 +1,4 @@
-//! Safe doors to `shim/shim.cpp`.
+//! Safe doors to `shim/*.cpp`.
 
 use crate::{Error, Result};
 use std::ffi::{CStr, c_char, c_int};
@@ -46,6 +46,13 @@ unsafe extern "C" {
         adapt: bool,
     ) -> *mut c_char;
     fn ad_clip_grad_norm(grads: List, n: usize, max_norm: f64, total: *mut C_tensor) -> *mut c_char;
+    fn ad_selected_log_probs(
+        hidden: *const C_tensor,
+        head: *const C_tensor,
+        targets: *const C_tensor,
+        rows: i64,
+        out: *mut C_tensor,
+    ) -> *mut c_char;
     fn ad_foreach_lerp(into: List, from: List, n: usize, weight: f64) -> *mut c_char;
     fn ad_autocast_enter(device_type: c_int, enabled: bool, was_enabled: *mut bool, was_dtype: *mut i8) -> *mut c_char;
     fn ad_autocast_exit(device_type: c_int, was_enabled: bool, was_dtype: i8) -> *mut c_char;
@@ -169,6 +176,14 @@ pub(crate) fn clip_grad_norm(grads: &[Tensor], max_norm: f64) -> Result<Tensor> 
     // SAFETY: the list holds `grads.len()` live tensors and `total` is one more.
     check(unsafe { ad_clip_grad_norm(g.as_ptr(), g.len(), max_norm, total.as_mut_ptr()) })?;
     Ok(total)
+}
+
+/// `[N]` log-probabilities of `targets [N]` under `hidden [N, H] head^T [H, V]`, `rows` at a time; differentiable once.
+pub(crate) fn selected_log_probs(hidden: &Tensor, head: &Tensor, targets: &Tensor, rows: i64) -> Result<Tensor> {
+    let mut out = Tensor::new();
+    // SAFETY: all are live tensors; `out` is assigned to.
+    check(unsafe { ad_selected_log_probs(hidden.as_ptr(), head.as_ptr(), targets.as_ptr(), rows, out.as_mut_ptr()) })?;
+    Ok(out)
 }
 
 /// `into += weight * (from - into)`, in place.

@@ -193,6 +193,11 @@ impl Gpt {
         hidden.matmul(&self.head.tr())
     }
 
+    /// The output head, `[vocab, width]`.
+    pub fn head(&self) -> &Tensor {
+        &self.head
+    }
+
     /// Mean next-token cross-entropy in nats: predicts `targets [B, T]` from `tokens [B, T]`.
     ///
     /// # Errors
