@@ -189,6 +189,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "NeurIPS 2021",
     },
     Paper {
+        slug: "rpo",
+        area: "preference",
+        title: "Provably Mitigating Overoptimization in RLHF: Your SFT Loss is Implicitly an Adversarial Regularizer",
+        authors: "Liu, Lu, Zhang, Liu, Guo, Yang, Blanchet, Wang",
+        year: 2024,
+        arxiv: "2405.16436",
+        venue: "NeurIPS 2024",
+    },
+    Paper {
         slug: "lr-annealing-law",
         area: "scaling",
         title: "Scaling Law with Learning Rate Annealing",

@@ -15,6 +15,7 @@ pub mod runner;
 pub mod verdict;
 
 mod distill;
+mod preference;
 mod pretrain;
 mod scaling;
 mod signals;
@@ -44,6 +45,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &distill::SelfDistilledPretraining,
         &distill::SmoothTrajectories,
         &distill::TeacherGuidance,
+        &preference::RpoExperiment,
         &scaling::LrAnnealingLaw,
     ]
 }

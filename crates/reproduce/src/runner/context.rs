@@ -96,7 +96,7 @@ impl<'a> Context<'a> {
         key: &impl Serialize,
         make: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Result<T> {
-        let (path, key) = self.shared_place(name, key, "json")?;
+        let (path, key) = self.shared_place((self.slug, self.version), name, key, "json")?;
         self.cached(name, &path, |p| read_keyed(p, &key), |p, value| write_keyed(p, &key, value), make)
     }
 
@@ -110,7 +110,22 @@ impl<'a> Context<'a> {
         key: &impl Serialize,
         make: impl FnOnce(&mut Self) -> Result<StateDict>,
     ) -> Result<StateDict> {
-        let (path, key) = self.shared_place(name, key, "safetensors")?;
+        self.common_tensors(self.slug, self.version, (name, key), make)
+    }
+
+    /// Tensors that experiments of several papers share (a pre-trained language model): under the name of an owner in place of the
+    /// paper, and its version.
+    ///
+    /// # Errors
+    /// As [`shared`](Self::shared).
+    pub fn common_tensors(
+        &mut self,
+        owner: &str,
+        version: u32,
+        (name, key): (&str, &impl Serialize),
+        make: impl FnOnce(&mut Self) -> Result<StateDict>,
+    ) -> Result<StateDict> {
+        let (path, key) = self.shared_place((owner, version), name, key, "safetensors")?;
         let read = |path: &Path| -> Result<Option<StateDict>> {
             if !path.exists() {
                 return Ok(None);
@@ -129,10 +144,16 @@ impl<'a> Context<'a> {
     }
 
     /// A shared part's file and whole key; its digest goes to the record.
-    fn shared_place(&mut self, name: &str, key: &impl Serialize, ending: &str) -> Result<(PathBuf, Value)> {
+    fn shared_place(
+        &mut self,
+        (owner, version): (&str, u32),
+        name: &str,
+        key: &impl Serialize,
+        ending: &str,
+    ) -> Result<(PathBuf, Value)> {
         let key = serde_json::json!({
-            "paper": self.slug,
-            "code": self.version,
+            "paper": owner,
+            "code": version,
             "dataset": self.plan.dataset,
             "data": self.plan.data,
             "device": self.plan.device_name(),

@@ -1,0 +1,211 @@
+//! Language models of the preference experiments: sizes, sequences, supervised training, sampling, log-probabilities.
+
+use anyhow::Result;
+use autodidact_core::landscape::put;
+use autodidact_core::nn::{Gpt, GptConfig};
+use autodidact_core::optim::{Adam, Group, Optimizer, Rule, StateDict};
+use autodidact_core::schedule::{Schedule, Shape};
+use autodidact_core::text::{Sampler, SamplerConfig, pad, response_log_probs};
+use autodidact_core::train::{Step, TrainConfig, Trainer};
+use autodidact_core::{Result as CoreResult, error::check_range, seed};
+use autodidact_datasets::batch::Order;
+use serde::{Deserialize, Serialize};
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
+
+/// Sequences that are scored at one time.
+const AT_ONCE: usize = 512;
+
+/// Sizes of the decoder: width, depth and heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LmSize {
+    /// 64, 2, 4.
+    S,
+    /// 128, 3, 4.
+    M,
+    /// 192, 6, 6.
+    L,
+}
+
+impl LmSize {
+    fn config(self, vocabulary: i64) -> GptConfig {
+        let (width, depth, heads) = match self {
+            LmSize::S => (64, 2, 4),
+            LmSize::M => (128, 3, 4),
+            LmSize::L => (192, 6, 6),
+        };
+        GptConfig::gpt2(vocabulary, 64, width, depth, heads)
+    }
+}
+
+/// A language model with its variables.
+pub(crate) struct Policy {
+    pub vs: VarStore,
+    pub model: Gpt,
+}
+
+impl Policy {
+    /// Fresh weights from a seed.
+    pub fn new(lm: LmSize, vocabulary: i64, seed: u64, device: Device) -> Result<Self> {
+        let vs = VarStore::new(device);
+        seed::seed_torch(seed, &["weights"]);
+        let model = Gpt::new(vs.root(), &lm.config(vocabulary))?;
+        Ok(Self { vs, model })
+    }
+
+    /// Given weights.
+    pub fn with(lm: LmSize, vocabulary: i64, weights: &StateDict, device: Device) -> Result<Self> {
+        let policy = Self::new(lm, vocabulary, 0, device)?;
+        put(&policy.vs, weights)?;
+        Ok(policy)
+    }
+}
+
+/// What is given, and what a model says to it (its end included, where it came to one).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sequence {
+    pub prompt: Vec<i64>,
+    pub response: Vec<i64>,
+}
+
+/// Sequences as tensors.
+pub(crate) struct Sequences {
+    /// `[N, T]`, padded on the right.
+    pub tokens: Tensor,
+    /// `[N, T]`, true on responses.
+    pub response: Tensor,
+}
+
+impl Sequences {
+    pub fn new<'a>(sequences: impl IntoIterator<Item = &'a Sequence>, padding: i64, device: Device) -> Result<Self> {
+        let (rows, prompts): (Vec<Vec<i64>>, Vec<i64>) =
+            sequences.into_iter().map(|s| ([&s.prompt[..], &s.response].concat(), s.prompt.len() as i64)).unzip();
+        let (tokens, mask) = pad(&rows, padding, device)?;
+        let places = Tensor::arange(tokens.size()[1], (Kind::Int64, device)).unsqueeze(0);
+        let prompts = Tensor::from_slice(&prompts).to_device(device).unsqueeze(1);
+        let response = places.ge_tensor(&prompts).logical_and(&mask);
+        Ok(Self { tokens, response })
+    }
+
+    pub fn len(&self) -> usize {
+        self.tokens.size()[0] as usize
+    }
+
+    pub fn rows(&self, index: &Tensor) -> Self {
+        Self { tokens: self.tokens.index_select(0, index), response: self.response.index_select(0, index) }
+    }
+
+    /// Tokens of the responses, `[N]`.
+    pub fn lengths(&self) -> Tensor {
+        self.response.sum_dim_intlist([1i64].as_slice(), false, Kind::Float)
+    }
+
+    /// Log-probabilities of the responses, `[N]`, with gradients.
+    pub fn log_probs(&self, model: &Gpt) -> CoreResult<Tensor> {
+        let each = response_log_probs(model, &self.tokens, &self.response)?;
+        Ok(each.sum_dim_intlist([1i64].as_slice(), false, Kind::Float))
+    }
+
+    /// The same without gradients, however many there are.
+    pub fn scores(&self, model: &Gpt) -> CoreResult<Tensor> {
+        tch::no_grad(|| {
+            let parts = (0..self.len()).step_by(AT_ONCE).map(|from| {
+                let count = AT_ONCE.min(self.len() - from) as i64;
+                let narrow = |t: &Tensor| t.narrow(0, from as i64, count);
+                Self { tokens: narrow(&self.tokens), response: narrow(&self.response) }.log_probs(model)
+            });
+            Ok(Tensor::cat(&parts.collect::<CoreResult<Vec<_>>>()?, 0))
+        })
+    }
+}
+
+/// How responses are drawn.
+pub(crate) struct Sampling {
+    pub temperature: f64,
+    pub top_p: Option<f64>,
+    /// Most tokens.
+    pub most: usize,
+    pub end: i64,
+    pub padding: i64,
+}
+
+/// One response to each prompt (all of one length).
+pub(crate) fn sample(
+    model: &Gpt,
+    prompts: &[Vec<i64>],
+    how: &Sampling,
+    seed: u64,
+    device: Device,
+) -> Result<Vec<Sequence>> {
+    seed::seed_torch(seed, &["sample"]);
+    let config = SamplerConfig {
+        max_new: how.most as i64,
+        temperature: how.temperature,
+        top_p: how.top_p,
+        stop: vec![how.end],
+        padding: how.padding,
+        ..SamplerConfig::default()
+    };
+    let sampler = Sampler::new(model, config)?;
+    let mut all = vec![];
+    for part in prompts.chunks(AT_ONCE) {
+        let (tokens, _) = pad(part, how.padding, device)?;
+        let rows = sampler.sample(&tokens)?.to_device(Device::Cpu);
+        let width = rows.size()[1] as usize;
+        let rows: Vec<i64> = rows.reshape([-1]).try_into()?;
+        for (prompt, row) in part.iter().zip(rows.chunks(width)) {
+            let count = row.iter().position(|&t| t == how.end).map_or(width, |end| end + 1);
+            all.push(Sequence { prompt: prompt.clone(), response: row[..count].to_vec() });
+        }
+    }
+    Ok(all)
+}
+
+/// Supervised training on responses: AdamW with warm-up and a cosine to a tenth.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Supervised {
+    pub steps: usize,
+    pub batch: usize,
+    pub lr: f64,
+    pub warmup: usize,
+    pub weight_decay: f64,
+}
+
+impl Supervised {
+    /// Checks what `--set` may have changed.
+    pub fn check(&self, name: &str, sequences: usize) -> Result<()> {
+        let key = |field: &str| format!("{name}.{field}");
+        check_range(&key("steps"), self.steps as f64, 1.0..)?;
+        check_range(&key("batch"), self.batch as f64, 1.0..=sequences as f64)?;
+        check_range(&key("lr"), self.lr, f64::MIN_POSITIVE..)?;
+        check_range(&key("warmup"), self.warmup as f64, 0.0..=self.steps as f64)?;
+        Ok(check_range(&key("weight_decay"), self.weight_decay, 0.0..)?)
+    }
+
+    /// Minimises the mean negative log-probability of response tokens.
+    pub fn run(
+        &self,
+        policy: &Policy,
+        data: &Sequences,
+        seed: u64,
+        progress: impl Fn(usize, Option<f64>),
+    ) -> Result<()> {
+        let order = Order::new(data.len(), self.batch, seed)?;
+        let schedule = Schedule::new(self.lr, self.steps, Shape::cosine_to(0.1)).warmup(self.warmup);
+        let config = TrainConfig { clip_norm: Some(1.0), ..TrainConfig::new(schedule, seed) };
+        let optimizer = Optimizer::new(Rule::AdamW(Adam::default()), vec![Group::all(&policy.vs, self.weight_decay)])?;
+        Trainer::new(config, &policy.vs, optimizer)?.run(
+            |step: Step| {
+                let batch = data.rows(&Tensor::from_slice(&order.batch(step.index)).to_device(policy.vs.device()));
+                let tokens = batch.response.sum(Kind::Float);
+                Ok(-batch.log_probs(&policy.model)?.sum(Kind::Float) / tokens)
+            },
+            |p| {
+                progress(p.done, p.loss);
+                Ok(())
+            },
+        )?;
+        Ok(())
+    }
+}
