@@ -14,5 +14,6 @@
 //! # }
 //! ```
 
+pub mod cream;
 pub mod losses;
 pub mod rpo;

@@ -189,6 +189,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "NeurIPS 2021",
     },
     Paper {
+        slug: "cream",
+        area: "preference",
+        title: "CREAM: Consistency Regularized Self-Rewarding Language Models",
+        authors: "Wang, He, Liang, Zhang, Bansal, Wei, Zhang, Yao",
+        year: 2024,
+        arxiv: "2410.12735",
+        venue: "ICLR 2025",
+    },
+    Paper {
         slug: "rpo",
         area: "preference",
         title: "Provably Mitigating Overoptimization in RLHF: Your SFT Loss is Implicitly an Adversarial Regularizer",

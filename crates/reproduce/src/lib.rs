@@ -45,6 +45,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &distill::SelfDistilledPretraining,
         &distill::SmoothTrajectories,
         &distill::TeacherGuidance,
+        &preference::Cream,
         &preference::RpoExperiment,
         &scaling::LrAnnealingLaw,
     ]

@@ -1,13 +1,13 @@
 //! The preference task that the experiments share: the garland language, whose gold reward is known.
 
-use super::language::{LmSize, Policy, Sampling, Sequence, Sequences, Supervised, sample};
+use super::language::{LmSize, Policy, Sampling, Sequence, Sequences, Supervised, observed, sample};
 use crate::runner::Context;
 use anyhow::Result;
 use autodidact_core::landscape::values;
 use autodidact_core::nn::Gpt;
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule, StateDict};
 use autodidact_core::schedule::{Schedule, Shape};
-use autodidact_core::train::{Step, TrainConfig, Trainer};
+use autodidact_core::train::{TrainConfig, Trainer};
 use autodidact_core::{Result as CoreResult, error::check_range, seed, stats};
 use autodidact_datasets::batch::Order;
 use autodidact_datasets::synthetic::{Garland, GarlandPrompt, illegal_transitions};
@@ -73,7 +73,10 @@ impl Base {
             let policy = Policy::new(self.lm, Garland::VOCABULARY, seed::derive(seed, &["garland", "base"]), device)?;
             let data = Sequences::new(&corpus, Garland::PAD, device)?;
             let order = seed::derive(seed, &["garland", "order"]);
-            self.training.run(&policy, &data, order, |done, loss| context.progress(done, self.training.steps, loss))?;
+            self.training.run(&policy, &data, order, |done, loss| {
+                context.progress(done, self.training.steps, loss);
+                Ok(())
+            })?;
             Ok(values(&policy.vs))
         })
     }
@@ -175,6 +178,8 @@ pub(crate) struct PairData {
 
 /// What a loss sees of a batch of pairs.
 pub(crate) struct PairBatch {
+    /// Places of the pairs in the data, `[B]`.
+    pub index: Tensor,
     pub policy: PairLogProbs,
     pub reference: PairLogProbs,
     /// Tokens of the chosen responses, ends included.
@@ -209,6 +214,7 @@ impl PairData {
         let both = Sequences { tokens: cat(&w.tokens, &l.tokens), response: cat(&w.response, &l.response) };
         let rows = |t: &Tensor| t.index_select(0, index);
         Ok(PairBatch {
+            index: index.shallow_clone(),
             policy: PairLogProbs::halves(&both.log_probs(model)?)?,
             reference: PairLogProbs::new(rows(&self.reference.chosen), rows(&self.reference.rejected))?,
             chosen_lengths: w.lengths(),
@@ -257,24 +263,14 @@ impl PairTraining {
         let config = TrainConfig { clip_norm: Some(1.0), ..TrainConfig::new(schedule, seed) };
         let optimizer = Optimizer::new(Rule::AdamW(Adam::default()), vec![Group::all(&policy.vs, 0.0)])?;
         observe(0, None)?;
-        // The trainer's callbacks know the library's errors only.
-        let mut failure = None;
-        let done = Trainer::new(config, &policy.vs, optimizer)?.run(
-            |step: Step| {
+        observed(
+            Trainer::new(config, &policy.vs, optimizer)?,
+            |step| {
                 let index = Tensor::from_slice(&order.batch(step.index)).to_device(policy.vs.device());
                 Ok(loss(&data.batch(&policy.model, &index)?)?.mean(Kind::Float))
             },
-            |p| {
-                observe(p.done, p.loss).map_err(|e| {
-                    failure = Some(e);
-                    autodidact_core::Error::Failed("evaluation".into())
-                })
-            },
-        );
-        match failure {
-            Some(e) => Err(e),
-            None => Ok(done.map(drop)?),
-        }
+            observe,
+        )
     }
 }
 

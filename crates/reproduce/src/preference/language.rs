@@ -7,7 +7,7 @@ use autodidact_core::optim::{Adam, Group, Optimizer, Rule, StateDict};
 use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::text::{Sampler, SamplerConfig, pad, response_log_probs};
 use autodidact_core::train::{Step, TrainConfig, Trainer};
-use autodidact_core::{Result as CoreResult, error::check_range, seed};
+use autodidact_core::{Error, Result as CoreResult, error::check_range, seed};
 use autodidact_datasets::batch::Order;
 use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
@@ -189,23 +189,41 @@ impl Supervised {
         policy: &Policy,
         data: &Sequences,
         seed: u64,
-        progress: impl Fn(usize, Option<f64>),
+        observe: impl FnMut(usize, Option<f64>) -> Result<()>,
     ) -> Result<()> {
         let order = Order::new(data.len(), self.batch, seed)?;
         let schedule = Schedule::new(self.lr, self.steps, Shape::cosine_to(0.1)).warmup(self.warmup);
         let config = TrainConfig { clip_norm: Some(1.0), ..TrainConfig::new(schedule, seed) };
         let optimizer = Optimizer::new(Rule::AdamW(Adam::default()), vec![Group::all(&policy.vs, self.weight_decay)])?;
-        Trainer::new(config, &policy.vs, optimizer)?.run(
-            |step: Step| {
-                let batch = data.rows(&Tensor::from_slice(&order.batch(step.index)).to_device(policy.vs.device()));
+        observed(
+            Trainer::new(config, &policy.vs, optimizer)?,
+            |step| {
+                let index = Tensor::from_slice(&order.batch(step.index)).to_device(policy.vs.device());
+                let batch = data.rows(&index);
                 let tokens = batch.response.sum(Kind::Float);
                 Ok(-batch.log_probs(&policy.model)?.sum(Kind::Float) / tokens)
             },
-            |p| {
-                progress(p.done, p.loss);
-                Ok(())
-            },
-        )?;
-        Ok(())
+            observe,
+        )
+    }
+}
+
+/// Trains, with an observer (of the steps done, and the loss where it is known) that may fail in its own way.
+pub(crate) fn observed(
+    trainer: Trainer<'_>,
+    loss: impl FnMut(Step) -> CoreResult<Tensor>,
+    mut observe: impl FnMut(usize, Option<f64>) -> Result<()>,
+) -> Result<()> {
+    // The trainer's callbacks know the library's errors only.
+    let mut failure = None;
+    let done = trainer.run(loss, |p| {
+        observe(p.done, p.loss).map_err(|e| {
+            failure = Some(e);
+            Error::Failed("evaluation".into())
+        })
+    });
+    match failure {
+        Some(e) => Err(e),
+        None => Ok(done.map(drop)?),
     }
 }

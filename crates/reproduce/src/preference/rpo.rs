@@ -243,7 +243,7 @@ impl Experiment for RpoExperiment {
             beta: 0.1,
             strong_beta: 0.5,
             etas: vec![0.1, 0.2, 0.6],
-            eta: 0.2,
+            eta: 0.1,
             mean_eta: 0.2,
             evaluations: vec![0, 25, 50, 100, 150, 200, 300],
             samples: 400,
