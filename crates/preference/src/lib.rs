@@ -17,3 +17,4 @@
 pub mod cream;
 pub mod losses;
 pub mod rpo;
+pub mod srpo;

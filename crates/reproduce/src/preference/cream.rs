@@ -198,6 +198,10 @@ impl Experiment for Cream {
         &["garland"]
     }
 
+    fn seeds(&self, scale: Scale) -> usize {
+        if scale == Scale::Smoke { 1 } else { 5 }
+    }
+
     fn config(&self, scale: Scale) -> Value {
         let tuning = Supervised { steps: 60, batch: 64, lr: 1e-3, warmup: 5, weight_decay: 0.01 };
         let mut config = Config {

@@ -234,6 +234,10 @@ impl Experiment for RpoExperiment {
         &["garland"]
     }
 
+    fn seeds(&self, scale: Scale) -> usize {
+        if scale == Scale::Smoke { 1 } else { 5 }
+    }
+
     fn config(&self, scale: Scale) -> Value {
         let mut config = Config {
             base: Base::of(LmSize::S),
