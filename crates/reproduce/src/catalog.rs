@@ -207,6 +207,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "NeurIPS 2024",
     },
     Paper {
+        slug: "srpo",
+        area: "preference",
+        title: "Self-Improving Robust Preference Optimization",
+        authors: "Choi, Ahmadian, Geist, Pietquin, Azar",
+        year: 2024,
+        arxiv: "2406.01660",
+        venue: "ICLR 2025",
+    },
+    Paper {
         slug: "lr-annealing-law",
         area: "scaling",
         title: "Scaling Law with Learning Rate Annealing",

@@ -138,10 +138,17 @@ pub(crate) struct Pairs {
 impl Pairs {
     /// Samples of a model at temperature 1 on the prompts of preference data.
     pub fn of(model: &Gpt, settings: &PairSettings, seed: u64, device: Device) -> Result<Self> {
+        Self::on(&prompts(false), model, settings, seed, device)
+    }
+
+    /// The same on some prompts only.
+    ///
+    /// # Panics
+    /// Without prompts.
+    pub fn on(from: &[GarlandPrompt], model: &Gpt, settings: &PairSettings, seed: u64, device: Device) -> Result<Self> {
         let mut rng = seed::rng(seed, &["pairs"]);
-        let from = prompts(false);
         let asked: Vec<GarlandPrompt> =
-            (0..settings.count).map(|_| *from.choose(&mut rng).expect("there are 72")).collect();
+            (0..settings.count).map(|_| *from.choose(&mut rng).expect("there are prompts")).collect();
         let side = |name| answers(model, &asked, 1.0, seed::derive(seed, &[name]), device);
         let mut pairs = Self { chosen: vec![], rejected: vec![] };
         for (a, b) in side("first")?.into_iter().zip(side("second")?) {

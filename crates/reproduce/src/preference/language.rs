@@ -10,6 +10,7 @@ use autodidact_core::train::{Step, TrainConfig, Trainer};
 use autodidact_core::{Error, Result as CoreResult, error::check_range, seed};
 use autodidact_datasets::batch::Order;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
@@ -130,7 +131,7 @@ pub(crate) struct Sampling {
     pub padding: i64,
 }
 
-/// One response to each prompt (all of one length).
+/// One response to each prompt. Prompts of one length are sampled together.
 pub(crate) fn sample(
     model: &Gpt,
     prompts: &[Vec<i64>],
@@ -148,18 +149,21 @@ pub(crate) fn sample(
         ..SamplerConfig::default()
     };
     let sampler = Sampler::new(model, config)?;
-    let mut all = vec![];
-    for part in prompts.chunks(AT_ONCE) {
-        let (tokens, _) = pad(part, how.padding, device)?;
+    let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    prompts.iter().enumerate().for_each(|(i, p)| by_length.entry(p.len()).or_default().push(i));
+    let mut all = vec![None; prompts.len()];
+    for part in by_length.values().flat_map(|places| places.chunks(AT_ONCE)) {
+        let asked: Vec<Vec<i64>> = part.iter().map(|&i| prompts[i].clone()).collect();
+        let (tokens, _) = pad(&asked, how.padding, device)?;
         let rows = sampler.sample(&tokens)?.to_device(Device::Cpu);
         let width = rows.size()[1] as usize;
         let rows: Vec<i64> = rows.reshape([-1]).try_into()?;
-        for (prompt, row) in part.iter().zip(rows.chunks(width)) {
+        for ((&i, prompt), row) in part.iter().zip(asked).zip(rows.chunks(width)) {
             let count = row.iter().position(|&t| t == how.end).map_or(width, |end| end + 1);
-            all.push(Sequence { prompt: prompt.clone(), response: row[..count].to_vec() });
+            all[i] = Some(Sequence { prompt, response: row[..count].to_vec() });
         }
     }
-    Ok(all)
+    Ok(all.into_iter().flatten().collect())
 }
 
 /// Supervised training on responses: AdamW with warm-up and a cosine to a tenth.

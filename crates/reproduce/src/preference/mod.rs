@@ -4,6 +4,8 @@ mod cream;
 mod garland;
 mod language;
 mod rpo;
+mod srpo;
 
 pub use cream::Cream;
 pub use rpo::RpoExperiment;
+pub use srpo::SrpoExperiment;
