@@ -16,5 +16,6 @@
 
 pub mod cream;
 pub mod losses;
+pub mod online_self_preferring;
 pub mod rpo;
 pub mod srpo;
