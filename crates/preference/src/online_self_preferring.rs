@@ -1,6 +1,6 @@
 //! OSP: a model judges pairs of its own fresh responses, and how sure it is decides how far it is pulled.
 //!
-//! Zhai, Zhang, Gao and others: *Online Self-Preferring Language Models*, 2024, arXiv 2405.14103.
+//! Zhai, Zhang, Xu, Peng, Yu, Feng, Yang, Ding, Wang: *Online Self-Preferring Language Models*, 2024, arXiv 2405.14103.
 //!
 //! For every prompt the current policy gives K responses. A judge (the model itself, asked for a verdict A or B) gives every ordered
 //! pair a strength `s_ij`; the mean over both orders, `p_ij = (s_ij + 1 - s_ji)/2`, knows no position. Responses are ranked by their mean

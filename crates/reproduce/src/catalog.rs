@@ -198,6 +198,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "ICLR 2025",
     },
     Paper {
+        slug: "online-self-preferring",
+        area: "preference",
+        title: "Online Self-Preferring Language Models",
+        authors: "Zhai, Zhang, Xu, Peng, Yu, Feng, Yang, Ding, Wang",
+        year: 2024,
+        arxiv: "2405.14103",
+        venue: "arXiv",
+    },
+    Paper {
         slug: "rpo",
         area: "preference",
         title: "Provably Mitigating Overoptimization in RLHF: Your SFT Loss is Implicitly an Adversarial Regularizer",

@@ -3,9 +3,11 @@
 mod cream;
 mod garland;
 mod language;
+mod online_self_preferring;
 mod rpo;
 mod srpo;
 
 pub use cream::Cream;
+pub use online_self_preferring::OnlineSelfPreferring;
 pub use rpo::RpoExperiment;
 pub use srpo::SrpoExperiment;

@@ -1,0 +1,192 @@
+//! Findings and plots.
+
+use super::super::garland::{GOLD, GOLD_ERROR, KL, LENGTH};
+use super::{
+    ACCURACY, BEST_WORST, CALIBRATION, DPO, FEW_HARD, FEW_RLOO, FEW_SOFT, HARD, IPO, MARGIN, ORACLE, ORACLE_HARD,
+    RANDOM, RLOO, SOFT, STRENGTHS, WINS, arms,
+};
+use crate::plot::{Plot, Series};
+use crate::results::Results;
+use crate::verdict::{self, Finding, Judgement, Verdict};
+use anyhow::Result;
+use autodidact_core::stats;
+
+/// A judge that agrees less often than this with the reward cannot teach.
+const ABLE: f64 = 62.0;
+
+struct Judge<'a> {
+    results: &'a Results,
+}
+
+impl Judge<'_> {
+    fn gold(&self, arm: &str) -> Result<Vec<f64>> {
+        self.results.values(arm, GOLD)
+    }
+
+    fn difference(&self, arm: &str, other: &str) -> Result<Judgement> {
+        Ok(verdict::difference(&self.gold(arm)?, &self.gold(other)?, 0.0))
+    }
+
+    fn described(&self, arms: &[&str]) -> Result<String> {
+        let words = arms.iter().map(|arm| {
+            let course = self.results.mean_series(arm, GOLD)?;
+            let top = course.iter().map(|p| p.1).fold(f64::NEG_INFINITY, f64::max);
+            let last = course.last().map_or(f64::NAN, |p| p.1);
+            Ok(format!("{arm} {last:.2} (highest {top:.2}, {:.1} nats)", self.results.mean(arm, KL)?))
+        });
+        Ok(words.collect::<Result<Vec<_>>>()?.join(", "))
+    }
+
+    /// C1.
+    fn strength(&self) -> Result<Finding> {
+        let gain = self.difference(SOFT, HARD)?;
+        let course = self.results.mean_series(HARD, GOLD)?;
+        let seeds = self.results.seeds(HARD);
+        let mut squares = 0.0;
+        for seed in &seeds {
+            squares += self.results.value(HARD, *seed, GOLD_ERROR)?.powi(2);
+        }
+        // Of the difference of two evaluations.
+        let error = (2.0 * squares).sqrt() / seeds.len() as f64;
+        let top = course.iter().map(|p| p.1).fold(f64::NEG_INFINITY, f64::max);
+        let fall = top - course.last().map_or(f64::NAN, |p| p.1);
+        let further = self.results.mean(HARD, KL)? / self.results.mean(SOFT, KL)?;
+        let overfits = Verdict::of(fall > 2.0 * error || further > 1.5).with_seeds(seeds.len());
+        let judged = self.results.mean_series(SOFT, ACCURACY)?;
+        let able = judged[0].1;
+        let note = format!(
+            "Gold reward at the last step, soft minus hard labels. Hard labels fall by {fall:.2} from their maximum ({:.1} standard errors) and end {further:.2} times as far from the start. {}. With the oracle's labels: {}, soft minus hard {:+}. The judge agrees with the reward in {able:.1} % of fresh pairs at the start ({} needed), {:.1} % at the end; calibration error {:.1} %. Mean size of margins at the end: soft {:.1}, hard {:.1} nats.",
+            fall / error,
+            self.described(&[SOFT, HARD, BEST_WORST])?,
+            self.described(&[ORACLE, ORACLE_HARD])?,
+            self.difference(ORACLE, ORACLE_HARD)?,
+            ABLE,
+            judged[judged.len() - 1].1,
+            self.results.mean_series(SOFT, CALIBRATION)?[0].1,
+            self.results.mean(SOFT, MARGIN)?,
+            self.results.mean(HARD, MARGIN)?,
+        );
+        Ok(Finding::new("C1", gain, note)
+            .against(self.results.mean(HARD, GOLD)?)
+            .verdict(Verdict::all(&[gain.verdict, overfits])))
+    }
+
+    /// C2, reported only.
+    fn all(&self) -> Result<Finding> {
+        let names: Vec<&str> = arms().iter().map(|a| a.0).collect();
+        let mut words = vec![];
+        for arm in &names {
+            words.push(format!("{arm} {:.0} %", self.results.mean(arm, WINS)?));
+        }
+        let why = format!(
+            "Needs those data and a judge. Gold reward at the last step: {}. Win rate over the start: {}.",
+            self.described(&names)?,
+            words.join(", ")
+        );
+        Ok(Finding::not_judged("C2", why))
+    }
+
+    /// C3.
+    fn few(&self) -> Result<Finding> {
+        let loss = |many: &str, few: &str| -> Result<Vec<f64>> {
+            Ok(self.gold(many)?.iter().zip(self.gold(few)?).map(|(a, b)| a - b).collect())
+        };
+        let (osp, rloo) = (loss(SOFT, FEW_SOFT)?, loss(RLOO, FEW_RLOO)?);
+        let gain = verdict::difference(&rloo, &osp, 0.0);
+        let note = format!(
+            "Gold reward lost with few pairs, RLOO minus OSP; OSP loses {:.2}, hard labels {:.2}, RLOO {:.2}. {}. The judge taught by few pairs agrees in {:.1} %.",
+            stats::mean(&osp),
+            stats::mean(&loss(HARD, FEW_HARD)?),
+            stats::mean(&rloo),
+            self.described(&[SOFT, FEW_SOFT, RLOO, FEW_RLOO])?,
+            self.results.mean_series(FEW_SOFT, ACCURACY)?[0].1
+        );
+        Ok(Finding::new("C3", gain, note).verdict(gain.or_partly()))
+    }
+
+    /// C4.
+    fn improves(&self) -> Result<Finding> {
+        let wins = self.results.values(SOFT, WINS)?;
+        let mean = stats::mean(&wins);
+        let above = verdict::difference(&wins, &vec![50.0; wins.len()], 0.0);
+        let verdict = match mean {
+            _ if mean > 75.0 => Verdict::Reproduced,
+            _ if mean > 60.0 => Verdict::Partly,
+            _ => Verdict::NotReproduced,
+        };
+        let note = format!(
+            "Points of win rate over the start above 50 %: {mean:.1} % in the mean; words {:.1}, of the start {:.1}.",
+            self.results.mean(SOFT, LENGTH)?,
+            self.results.mean_series(SOFT, LENGTH)?[0].1
+        );
+        Ok(Finding::new("C4", above, note).verdict(verdict.with_seeds(wins.len())))
+    }
+
+    /// C5.
+    fn pairing(&self) -> Result<Finding> {
+        let gain = self.difference(SOFT, RANDOM)?;
+        let note = format!(
+            "Gold reward at the last step of all ranked pairs over one random pair of each prompt; over best against worst {:+}, over offline DPO {:+}, over offline IPO {:+}. {}.",
+            self.difference(SOFT, BEST_WORST)?,
+            self.difference(SOFT, DPO)?,
+            self.difference(SOFT, IPO)?,
+            self.described(&[SOFT, RANDOM, BEST_WORST, DPO, IPO])?
+        );
+        Ok(Finding::new("C5", gain, note).against(self.results.mean(RANDOM, GOLD)?).verdict(gain.or_partly()))
+    }
+}
+
+pub(super) fn findings(results: &Results) -> Result<Vec<Finding>> {
+    let judge = Judge { results };
+    Ok(vec![judge.strength()?, judge.all()?, judge.few()?, judge.improves()?, judge.pairing()?])
+}
+
+pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
+    let n = results.plan().seeds.len();
+    let shown: Vec<&str> = arms().iter().filter(|a| !a.2).map(|a| a.0).collect();
+    let lines = |metric: &str| -> Result<Vec<Series>> {
+        shown.iter().enumerate().map(|(i, a)| Ok(Series::line(*a, i, &results.mean_series(a, metric)?))).collect()
+    };
+    let by_step = |name: &str, what: &str, y: &str, metric: &str| -> Result<Plot> {
+        Ok(Plot::lines(name, &format!("{what}; means over {n} seeds."), "step", y, lines(metric)?))
+    };
+    let mut paths = vec![];
+    for (i, arm) in shown.iter().enumerate() {
+        let kl = results.mean_series(arm, KL)?.into_iter().map(|p| p.1);
+        let points: Vec<(f64, f64)> = kl.zip(results.mean_series(arm, GOLD)?.into_iter().map(|p| p.1)).collect();
+        paths.push(Series::line(*arm, i, &points).dots());
+    }
+    let mut bins = [0.0; 10];
+    for seed in results.seeds(SOFT) {
+        for s in results.array(SOFT, seed, STRENGTHS)? {
+            bins[((s * 10.0) as usize).min(9)] += 1.0;
+        }
+    }
+    let total: f64 = bins.iter().sum();
+    let strengths = bins.iter().enumerate().map(|(i, count)| {
+        (format!("{:.1} to {:.1}", 0.1 * i as f64, 0.1 * (i + 1) as f64), 100.0 * count / total, 0.0, 0)
+    });
+    Ok(vec![
+        by_step("gold", "Gold reward of samples", "gold reward", GOLD)?,
+        Plot::lines(
+            "paths",
+            &format!("Gold reward against divergence from the start, evaluation by evaluation; means over {n} seeds."),
+            "KL (nats)",
+            "gold reward",
+            paths,
+        ),
+        by_step(
+            "judge",
+            "Share of fresh pairs of the policy's answers on which the judge agrees with the reward",
+            "agreement (%)",
+            ACCURACY,
+        )?,
+        by_step("length", "Words of samples", "words", LENGTH)?,
+        Plot::bars(
+            "strengths",
+            "Strengths that the judge gives the ranked pairs of the first step, all seeds.",
+            "pairs (%)",
+            strengths.collect(),
+        ),
+    ])
+}
