@@ -187,7 +187,7 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
     for (i, arm) in ARMS.iter().enumerate() {
         let kl = results.mean_series(arm, KL)?.into_iter().map(|p| p.1);
         let points: Vec<(f64, f64)> = kl.zip(results.mean_series(arm, GOLD)?.into_iter().map(|p| p.1)).collect();
-        paths.push(Series::line(*arm, i, &points).dots());
+        paths.push(Series::line(*arm, i, &points));
     }
     Ok(vec![
         over_rounds("gold", "Gold reward of samples on held-out prompts", "gold reward", GOLD)?,

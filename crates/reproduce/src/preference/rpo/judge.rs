@@ -201,7 +201,7 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
         let against = |metric: &str| -> Result<Vec<(f64, f64)>> {
             Ok(of(arm, KL)?.into_iter().map(root).zip(of(arm, metric)?.into_iter().map(|p| p.1)).collect())
         };
-        path.push(Series::line(arm, i, &against(GOLD)?).dots());
+        path.push(Series::line(arm, i, &against(GOLD)?));
         if [DPO, &judge.rpo].contains(&arm.as_str()) {
             path.push(Series::line(format!("{arm}, implicit"), i, &against(PROXY)?).dashed());
         }
@@ -246,7 +246,7 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
             "Gap of RPO's policy to the best well-covered arm against the number of comparisons, eta and beta falling as its square root; means over all instances.",
             "comparisons",
             "gap",
-            vec![Series::line("rpo", 1, &judge.gaps()?).dots()],
+            vec![Series::line("rpo", 1, &judge.gaps()?)],
         )
         .log(true, true),
     ])

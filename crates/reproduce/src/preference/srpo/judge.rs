@@ -156,7 +156,7 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
     let curve = |name: &str, set: &str, y: &str, metric: String| -> Result<Plot> {
         let each = ARMS.iter().enumerate();
         let series: Result<Vec<Series>> =
-            each.map(|(i, arm)| Ok(Series::line(*arm, i, &results.mean_series(arm, &metric)?).dots())).collect();
+            each.map(|(i, arm)| Ok(Series::line(*arm, i, &results.mean_series(arm, &metric)?))).collect();
         Ok(Plot::lines(name, &format!("{y} by revision, {set}; means over {n} seeds."), "revisions", y, series?))
     };
     let mut bars = vec![];
