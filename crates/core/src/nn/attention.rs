@@ -43,7 +43,7 @@ impl AttentionConfig {
     }
 
     /// Width of a head.
-    pub(super) fn head(&self) -> i64 {
+    pub(crate) fn head(&self) -> i64 {
         self.head_width.unwrap_or(self.width / self.heads)
     }
 }

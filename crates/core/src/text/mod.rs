@@ -5,5 +5,5 @@ mod tokenizer;
 mod windows;
 
 pub use sample::{Sampler, SamplerConfig};
-pub use tokenizer::{CharTokenizer, HfTokenizer, Tokenizer, pad};
+pub use tokenizer::{CharTokenizer, HfTokenizer, Tokenizer, pad, pad_left};
 pub use windows::Windows;

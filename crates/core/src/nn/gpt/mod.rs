@@ -186,12 +186,13 @@ impl Gpt {
     /// that it holds, and are added to it.
     ///
     /// # Errors
-    /// Indices of another rank or type, a sequence beyond the context, a cache of another batch size.
+    /// Indices of another rank or type or (on the CPU) outside the vocabulary, a sequence beyond the context, a cache of another batch
+    /// size.
     pub fn hidden(&self, tokens: &Tensor, mut cache: Option<&mut KvCache>) -> Result<Tensor> {
         let t = self.check_tokens(tokens, cache.as_deref())?;
         let past = cache.as_ref().map_or(0, |c| c.len);
         let positions = cache.as_ref().and_then(|c| c.positions(t));
-        let mut x = self.tokens.forward(tokens);
+        let mut x = Tensor::f_embedding(&self.tokens.ws, tokens, -1, false, false)?;
         if let Some(learned) = &self.positions {
             x += match &positions {
                 Some(positions) => learned.index_select(0, &positions.view([-1])).view_as(&x),
@@ -367,6 +368,8 @@ mod tests {
         assert!(model.logits(&long, None).unwrap_err().to_string().contains("at most the context of 12"));
         let floats = Tensor::zeros([1, 3], (Kind::Float, Device::Cpu));
         assert!(model.logits(&floats, None).is_err());
+        let unknown = Tensor::from_slice(&[11i64]).view([1, 1]);
+        assert!(model.logits(&unknown, None).unwrap_err().to_string().contains("index out of range"));
     }
 
     #[test]
