@@ -14,7 +14,7 @@ pub(super) enum Family {
 }
 
 /// Reads a JSON object.
-pub(super) fn read_object(path: &Path) -> Result<Map<String, Value>> {
+pub(crate) fn read_object(path: &Path) -> Result<Map<String, Value>> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
     serde_json::from_str(&text).map_err(|e| Error::format(path, "a JSON object", e.to_string()))
 }

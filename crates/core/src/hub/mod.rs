@@ -18,6 +18,8 @@
 mod config;
 mod weights;
 
+pub(crate) use config::read_object;
+
 use crate::nn::Gpt;
 use crate::train::{write_atomically, write_tensors};
 use crate::{Error, Result};
