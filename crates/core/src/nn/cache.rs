@@ -2,6 +2,7 @@
 
 use super::attention::AttentionConfig;
 use super::rotary::RotaryTable;
+use crate::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
 /// Keys and values of the positions seen so far, in buffers of fixed capacity: `[B, kv_heads, capacity, head_width]`.
@@ -20,7 +21,7 @@ pub struct KvCache {
 struct Padding {
     /// Its length, `[B]`.
     before: Tensor,
-    /// Added to the attention scores of a place: minus infinity in the padding, `[B, 1, 1, capacity]`.
+    /// Added to the attention scores of a place: minus infinity in the padding, `[B, 1, 1, capacity or more]`.
     scores: Tensor,
 }
 
@@ -41,7 +42,9 @@ impl KvCache {
     /// Declares the first `before [B]` (Int64) places of each row padding.
     pub(super) fn pad(&mut self, before: &Tensor) {
         let options = (self.layers[0].0.kind(), before.device());
-        let inside = Tensor::arange(self.capacity, (Kind::Int64, before.device())).less_tensor(&before.unsqueeze(1));
+        // Rows of a length that GPU kernels take as it is.
+        let places = (self.capacity + 15) / 16 * 16;
+        let inside = Tensor::arange(places, (Kind::Int64, before.device())).less_tensor(&before.unsqueeze(1));
         let scores = Tensor::zeros(inside.size(), options).masked_fill(&inside, f64::NEG_INFINITY);
         self.padding = Some(Padding { before: before.shallow_clone(), scores: scores.unsqueeze(1).unsqueeze(1) });
     }
@@ -56,16 +59,32 @@ impl KvCache {
         self.len == 0
     }
 
-    /// Keeps only the given rows of the batch, in that order: drops finished sequences.
-    pub fn select(&mut self, rows: &Tensor) {
-        for (k, v) in &mut self.layers {
-            *k = k.index_select(0, rows);
-            *v = v.index_select(0, rows);
+    /// Drops the rows that are not to be kept, one flag per row. The last rows take the places of dropped ones, so that no other row is
+    /// copied; returns which of the rows before each row is now.
+    ///
+    /// # Errors
+    /// Flags for another number of rows, or none that is set.
+    pub fn retain(&mut self, keep: &[bool]) -> Result<Vec<i64>> {
+        let batch = self.layers[0].0.size()[0];
+        let kept = keep.iter().filter(|&&k| k).count();
+        if keep.len() as i64 != batch || kept == 0 {
+            return Err(Error::value("rows to keep", format!("{batch} flags, one or more set"), format!("{keep:?}")));
+        }
+        let mut last = (kept..keep.len()).filter(|&row| keep[row]);
+        let rows: Vec<i64> =
+            (0..kept).map(|row| if keep[row] { row } else { last.next().expect("as many as holes") } as i64).collect();
+        let moves = || rows.iter().enumerate().map(|(to, &from)| (to as i64, from)).filter(|(to, from)| to != from);
+        for buffer in self.layers.iter_mut().flat_map(|(k, v)| [k, v]) {
+            let used = buffer.narrow(2, 0, self.len);
+            moves().for_each(|(to, from)| used.select(0, to).copy_(&used.select(0, from)));
+            *buffer = buffer.narrow(0, 0, kept as i64);
         }
         if let Some(p) = &mut self.padding {
-            p.before = p.before.index_select(0, rows);
-            p.scores = p.scores.index_select(0, rows);
+            let index = Tensor::from_slice(&rows).to_device(p.before.device());
+            p.before = p.before.index_select(0, &index);
+            p.scores = p.scores.index_select(0, &index);
         }
+        Ok(rows)
     }
 
     /// Positions `[B, t]` of the next `t` places, counted from each row's first token (0 in the padding), where rows differ.

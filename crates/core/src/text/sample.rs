@@ -99,15 +99,14 @@ impl<'a> Sampler<'a> {
             let _ = out.select(1, at).index_put_(&[Some(&rows)], &next, false);
             length = at + 1;
             if !self.config.stop.is_empty() {
-                let going = next.unsqueeze(1).ne_tensor(&stop).all_dim(1, false);
-                let keep = going.nonzero().squeeze_dim(1);
-                if keep.size()[0] == 0 {
+                let going: Vec<bool> = next.unsqueeze(1).ne_tensor(&stop).all_dim(1, false).try_into()?;
+                if !going.contains(&true) {
                     break;
                 }
-                if keep.size()[0] < rows.size()[0] {
-                    rows = rows.index_select(0, &keep);
-                    next = next.index_select(0, &keep);
-                    cache.select(&keep);
+                if going.contains(&false) {
+                    let kept = Tensor::from_slice(&cache.retain(&going)?).to_device(prompts.device());
+                    rows = rows.index_select(0, &kept);
+                    next = next.index_select(0, &kept);
                 }
             }
             input = next.unsqueeze(1);

@@ -322,9 +322,11 @@ mod tests {
             let mut cache = model.cache_after_padding(&padding, 12);
             let first = model.logits(&rows.narrow(1, 0, 6), Some(&mut cache)).unwrap();
             let second = model.logits(&rows.narrow(1, 6, 1), Some(&mut cache)).unwrap();
-            cache.select(&Tensor::from_slice(&[2i64, 1]));
+            // The last row takes the place of the first.
+            assert_eq!(cache.retain(&[false, true, true]).unwrap(), [2, 1]);
             let others = rows.index_select(0, &Tensor::from_slice(&[2i64, 1]));
             let third = model.logits(&others.narrow(1, 7, 1), Some(&mut cache)).unwrap();
+            assert!(cache.retain(&[true; 3]).is_err() && cache.retain(&[false; 2]).is_err());
             assert_eq!(first.isfinite().all().int64_value(&[]), 1);
             for (row, before) in [(0, 0), (1, 2), (2, 5)] {
                 let alone = model.logits(&rows.narrow(0, row, 1).narrow(1, before, 8 - before), None).unwrap();
