@@ -6,6 +6,7 @@
 pub mod device;
 pub mod error;
 pub mod fit;
+pub mod hub;
 pub mod landscape;
 pub mod masks;
 pub mod metrics;

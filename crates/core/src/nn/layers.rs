@@ -3,7 +3,7 @@
 use tch::nn::{self, Init, Path};
 
 /// PyTorch's default for weights and biases: `U(-1/sqrt(fan_in), 1/sqrt(fan_in))`.
-fn uniform(fan_in: i64) -> Init {
+pub(super) fn uniform(fan_in: i64) -> Init {
     let bound = 1.0 / (fan_in as f64).sqrt();
     Init::Uniform { lo: -bound, up: bound }
 }
@@ -12,6 +12,15 @@ fn uniform(fan_in: i64) -> Init {
 pub fn linear(p: Path, input: i64, output: i64, bias: bool) -> nn::Linear {
     let config = nn::LinearConfig { ws_init: uniform(input), bs_init: Some(uniform(input)), bias };
     nn::linear(p, input, output, config)
+}
+
+/// A constructor of linear layers: path, inputs, outputs, whether there is a bias.
+pub(super) type MakeLinear = fn(Path, i64, i64, bool) -> nn::Linear;
+
+/// [`linear`] with weights of zero: for weights that are read from a file, which need no draws.
+pub(super) fn blank_linear(p: Path, input: i64, output: i64, bias: bool) -> nn::Linear {
+    let zero = Init::Const(0.0);
+    nn::linear(p, input, output, nn::LinearConfig { ws_init: zero, bs_init: Some(zero), bias })
 }
 
 /// Square 2-D convolution, `[N, in, H, W] -> [N, out, H', W']`.

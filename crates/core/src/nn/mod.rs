@@ -4,22 +4,30 @@
 //! of which is what PyTorch does; [`layers`] gives the same layers with PyTorch's values.
 
 mod attention;
+mod cache;
 mod cifar_resnet;
 mod convnet;
 mod gpt;
 pub mod layers;
+mod lora;
 mod mlp;
+mod norm;
 mod resnet;
+mod rotary;
 mod unet;
 mod vgg;
 mod vit;
 
-pub use attention::{Attention, AttentionConfig, KvCache};
+pub use attention::{Attention, AttentionConfig};
+pub use cache::KvCache;
 pub use cifar_resnet::CifarResNet;
 pub use convnet::{ConvNet, ConvNetConfig, Head};
-pub use gpt::{Gpt, GptConfig, Position};
+pub use gpt::{Bias, Gpt, GptConfig, Perceptron, Position};
+pub use lora::{LoraConfig, LoraTarget};
 pub use mlp::{Mlp, MlpConfig};
+pub use norm::Normalization;
 pub use resnet::{Depth, ResNet, ResNetConfig, ResidualBlock, Stem};
+pub use rotary::{Rotary, RotaryScaling, yarn_attention};
 pub use unet::{UNet, UNetConfig};
 pub use vgg::{Norm, Vgg, VggConfig};
 pub use vit::{EncoderBlocks, PatchPosition, Vit, VitConfig, sine_cosine_positions};

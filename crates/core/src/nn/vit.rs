@@ -1,6 +1,6 @@
 //! Vision transformers (Dosovitskiy et al., 2021): pre-norm blocks, GELU, learned positions, class token.
 
-use super::attention::{Attention, AttentionConfig};
+use super::attention::{Attention, AttentionConfig, Place};
 use super::layers;
 use crate::{Error, Result};
 use tch::nn::{Conv2D, Init, LayerNorm, Linear, Module, ModuleT, Path};
@@ -64,7 +64,9 @@ impl EncoderBlocks {
     /// # Errors
     /// Heads that do not divide the width.
     pub fn new(p: &Path, width: i64, depth: usize, heads: i64, mlp_ratio: i64) -> Result<Self> {
-        let attention = AttentionConfig { width, heads, kv_heads: heads, bias: true, causal: false, rotary: None };
+        let bias = (true, true);
+        let attention =
+            AttentionConfig { width, heads, kv_heads: heads, head_width: None, bias, causal: false, rotary: None };
         let blocks = (0..depth).map(|i| {
             let p = p / "blocks" / i;
             Ok(Block {
@@ -82,7 +84,7 @@ impl EncoderBlocks {
     pub fn forward(&self, tokens: &Tensor) -> Tensor {
         let mut x = tokens.shallow_clone();
         for b in &self.blocks {
-            x = &x + b.attention.forward(&b.norm1.forward(&x), None, None);
+            x = &x + b.attention.forward(&b.norm1.forward(&x), &Place::default(), None);
             x = &x + b.down.forward(&b.up.forward(&b.norm2.forward(&x)).gelu("none"));
         }
         self.norm.forward(&x)

@@ -1,7 +1,7 @@
 //! Batched sampling from a language model with the key-value cache.
 
 use crate::error::check_range;
-use crate::nn::Gpt;
+use crate::nn::{Gpt, KvCache};
 use crate::{Error, Result};
 use tch::{Kind, Tensor};
 
@@ -57,14 +57,37 @@ impl<'a> Sampler<'a> {
     /// # Errors
     /// Prompts of another type, or prompt and continuation longer than the model's context.
     pub fn sample(&self, prompts: &Tensor) -> Result<Tensor> {
-        tch::no_grad(|| self.run(prompts))
+        let (batch, length) = prompts.size2()?;
+        tch::no_grad(|| self.run(prompts, self.model.cache_of(batch, length + self.config.max_new, prompts.device())))
     }
 
-    fn run(&self, prompts: &Tensor) -> Result<Tensor> {
+    /// Continues prompts of different lengths, padded on the left ([`pad_left`](super::pad_left)): `prompts [B, T]` and a mask `[B, T]`
+    /// (bool) of the real tokens. Padding is never attended to, and positions count from a row's first token, so that a row's most
+    /// probable continuation is the one that [`sample`](Self::sample) gives it alone.
+    ///
+    /// # Errors
+    /// As [`sample`](Self::sample); a mask of another shape or type, one with padding after a token, or a row without tokens.
+    pub fn sample_padded(&self, prompts: &Tensor, mask: &Tensor) -> Result<Tensor> {
+        let (_, length) = prompts.size2()?;
+        if mask.size() != prompts.size() || mask.kind() != Kind::Bool {
+            return Err(Error::shape("mask of the prompts", format!("Bool {:?}", prompts.size()), mask));
+        }
+        let padding = mask.logical_not().sum_dim_intlist(1, false, Kind::Int64);
+        let left = Tensor::arange(length, (Kind::Int64, mask.device())).ge_tensor(&padding.unsqueeze(1));
+        if length == 0 || left != *mask || padding.max().int64_value(&[]) == length {
+            return Err(Error::value("mask of the prompts", "padding on the left, then one token or more", "another"));
+        }
+        if padding.max().int64_value(&[]) == 0 {
+            return self.sample(prompts);
+        }
+        let capacity = length + self.config.max_new;
+        tch::no_grad(|| self.run(prompts, self.model.cache_after_padding(&padding, capacity)))
+    }
+
+    fn run(&self, prompts: &Tensor, mut cache: KvCache) -> Result<Tensor> {
         let (batch, _) = prompts.size2()?;
         let options = (Kind::Int64, prompts.device());
-        let mut out = Tensor::full([batch, self.config.max_new], self.config.padding, options);
-        let mut cache = self.model.cache(batch, prompts.device());
+        let out = Tensor::full([batch, self.config.max_new], self.config.padding, options);
         // Rows of the result that are still growing.
         let mut rows = Tensor::arange(batch, options);
         let mut input = prompts.shallow_clone();
@@ -72,24 +95,18 @@ impl<'a> Sampler<'a> {
         let mut length = 0;
         for at in 0..self.config.max_new {
             let hidden = self.model.hidden(&input, Some(&mut cache))?;
-            let next = self.choose(&self.model.project(&hidden.select(1, -1)));
-            out = out.index_put(
-                &[Some(rows.shallow_clone()), Some(Tensor::from(at).to_device(prompts.device()))],
-                &next,
-                false,
-            );
+            let mut next = self.choose(&self.model.project(&hidden.select(1, -1)));
+            let _ = out.select(1, at).index_put_(&[Some(&rows)], &next, false);
             length = at + 1;
-            let mut next = next;
             if !self.config.stop.is_empty() {
-                let going = next.unsqueeze(1).ne_tensor(&stop).all_dim(1, false);
-                let keep = going.nonzero().squeeze_dim(1);
-                if keep.size()[0] == 0 {
+                let going: Vec<bool> = next.unsqueeze(1).ne_tensor(&stop).all_dim(1, false).try_into()?;
+                if !going.contains(&true) {
                     break;
                 }
-                if keep.size()[0] < rows.size()[0] {
-                    rows = rows.index_select(0, &keep);
-                    next = next.index_select(0, &keep);
-                    cache.select(&keep);
+                if going.contains(&false) {
+                    let kept = Tensor::from_slice(&cache.retain(&going)?).to_device(prompts.device());
+                    rows = rows.index_select(0, &kept);
+                    next = next.index_select(0, &kept);
                 }
             }
             input = next.unsqueeze(1);
@@ -147,6 +164,45 @@ mod tests {
             all = Tensor::cat(&[all, next], 1);
         }
         assert_eq!(new, all.narrow(1, 4, 10));
+    }
+
+    #[test]
+    fn padded_prompts_are_continued_as_each_is_alone() {
+        let (_vs, model) = model();
+        let prompts = [vec![1, 2, 3, 4, 5, 6], vec![6, 1], vec![3, 3, 0, 5], vec![2]];
+        let (padded, mask) = crate::text::pad_left(&prompts, 0, Device::Cpu).unwrap();
+        let greedy = |stop| SamplerConfig { max_new: 12, temperature: 0.0, padding: -1, stop, ..Default::default() };
+        let free = Sampler::new(&model, greedy(vec![])).unwrap().sample_padded(&padded, &mask).unwrap();
+        // With a stop token, rows leave the batch at different times.
+        for stop in [vec![], vec![free.int64_value(&[1, 1])], vec![free.int64_value(&[0, 4])]] {
+            let sampler = Sampler::new(&model, greedy(stop)).unwrap();
+            let together = sampler.sample_padded(&padded, &mask).unwrap();
+            for (i, prompt) in prompts.iter().enumerate() {
+                let alone: Vec<i64> =
+                    sampler.sample(&Tensor::from_slice(prompt).unsqueeze(0)).unwrap().view(-1).try_into().unwrap();
+                let got: Vec<i64> = together.get(i as i64).try_into().unwrap();
+                assert_eq!(got[..alone.len()], alone, "row {i}");
+                assert!(got[alone.len()..].iter().all(|&t| t == -1), "row {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn masks_that_are_not_left_padding_are_errors() {
+        let (_vs, model) = model();
+        let sampler = Sampler::new(&model, SamplerConfig::default()).unwrap();
+        let prompts = Tensor::zeros([2, 3], (Kind::Int64, Device::Cpu));
+        let mask = |m: [bool; 6]| Tensor::from_slice(&m).view([2, 3]);
+        for m in [[true, true, true, true, false, true], [true, true, true, false, false, false]] {
+            let e = sampler.sample_padded(&prompts, &mask(m)).unwrap_err();
+            assert!(e.to_string().contains("padding on the left"), "{e}");
+        }
+        let e = sampler.sample_padded(&prompts, &mask([true; 6]).narrow(1, 0, 2)).unwrap_err();
+        assert!(e.to_string().contains("Bool [2, 3]"), "{e}");
+        let long = SamplerConfig { max_new: 30, ..Default::default() };
+        assert!(
+            Sampler::new(&model, long).unwrap().sample(&prompts).unwrap_err().to_string().contains("context of 24")
+        );
     }
 
     #[test]

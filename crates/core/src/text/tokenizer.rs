@@ -3,7 +3,7 @@
 use crate::{Error, Result};
 use std::collections::BTreeSet;
 use std::path::Path;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 /// Text to token indices and back.
 pub trait Tokenizer {
@@ -118,20 +118,31 @@ impl Tokenizer for HfTokenizer {
 /// # Errors
 /// No sequences, or only empty ones.
 pub fn pad(sequences: &[Vec<i64>], padding: i64, device: Device) -> Result<(Tensor, Tensor)> {
+    pad_on(sequences, padding, device, false)
+}
+
+/// As [`pad`], on the left: prompts that are continued together end at the same place.
+///
+/// # Errors
+/// As [`pad`].
+pub fn pad_left(sequences: &[Vec<i64>], padding: i64, device: Device) -> Result<(Tensor, Tensor)> {
+    pad_on(sequences, padding, device, true)
+}
+
+fn pad_on(sequences: &[Vec<i64>], padding: i64, device: Device, left: bool) -> Result<(Tensor, Tensor)> {
     let longest = sequences.iter().map(Vec::len).max().unwrap_or(0);
     if longest == 0 {
         return Err(Error::value("sequences", "at least one that is not empty", sequences.len()));
     }
-    let mut flat = Vec::with_capacity(longest * sequences.len());
-    for s in sequences {
-        flat.extend_from_slice(s);
-        flat.resize(flat.len() + longest - s.len(), padding);
+    let mut tokens = vec![padding; longest * sequences.len()];
+    let mut mask = vec![false; tokens.len()];
+    for (row, s) in sequences.iter().enumerate() {
+        let from = row * longest + if left { longest - s.len() } else { 0 };
+        tokens[from..from + s.len()].copy_from_slice(s);
+        mask[from..from + s.len()].fill(true);
     }
-    let shape = [sequences.len() as i64, longest as i64];
-    let lengths: Vec<i64> = sequences.iter().map(|s| s.len() as i64).collect();
-    let lengths = Tensor::from_slice(&lengths).unsqueeze(1);
-    let mask = Tensor::arange(longest as i64, (Kind::Int64, Device::Cpu)).unsqueeze(0).less_tensor(&lengths);
-    Ok((Tensor::from_slice(&flat).view(shape).to_device(device), mask.to_device(device)))
+    let batch = |t: Tensor| t.view([sequences.len() as i64, longest as i64]).to_device(device);
+    Ok((batch(Tensor::from_slice(&tokens)), batch(Tensor::from_slice(&mask))))
 }
 
 #[cfg(test)]
@@ -143,6 +154,9 @@ mod tests {
         let (tokens, mask) = pad(&[vec![5, 6, 7], vec![8]], 0, Device::Cpu).unwrap();
         assert_eq!(Vec::<i64>::try_from(tokens.view(-1)).unwrap(), [5, 6, 7, 8, 0, 0]);
         assert_eq!(Vec::<bool>::try_from(mask.view(-1)).unwrap(), [true, true, true, true, false, false]);
+        let (tokens, mask) = pad_left(&[vec![5, 6, 7], vec![8]], 0, Device::Cpu).unwrap();
+        assert_eq!(Vec::<i64>::try_from(tokens.view(-1)).unwrap(), [5, 6, 7, 0, 0, 8]);
+        assert_eq!(Vec::<bool>::try_from(mask.view(-1)).unwrap(), [true, true, true, false, false, true]);
         assert!(pad(&[vec![]], 0, Device::Cpu).is_err());
     }
 

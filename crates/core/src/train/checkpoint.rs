@@ -97,15 +97,7 @@ impl Checkpoint {
     /// # Errors
     /// What the system says (a full disk, say); the old file stays.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let views = self.tensors.iter().map(|(name, t)| {
-            let dtype = KINDS.iter().find(|(kind, _)| *kind == t.kind()).map(|(_, dtype)| *dtype);
-            let dtype = dtype
-                .ok_or_else(|| Error::value(name, "a tensor type that safetensors has", format!("{:?}", t.kind())))?;
-            Ok((name, Bytes(t, dtype, t.size().iter().map(|&d| d as usize).collect())))
-        });
-        let bytes = safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(self.values.clone()))
-            .map_err(|e| Error::Failed(format!("{}: {e}", path.display())))?;
-        write_atomically(path, &bytes)
+        write_tensors(path, &self.tensors, self.values.clone())
     }
 
     /// Reads a file onto a device.
@@ -113,22 +105,56 @@ impl Checkpoint {
     /// # Errors
     /// A file that is missing, truncated or no safetensors file.
     pub fn load(path: &Path, device: Device) -> Result<Self> {
-        let bytes = fs::read(path).map_err(|e| Error::io(path, e))?;
-        let bad = |e: safetensors::SafeTensorError| Error::format(path, "a whole safetensors file", e.to_string());
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(bad)?;
-        let values = header.metadata().clone().unwrap_or_default();
-        let file = SafeTensors::deserialize(&bytes).map_err(bad)?;
         let mut tensors = BTreeMap::new();
-        for (name, view) in file.tensors() {
-            let kind = KINDS.iter().find(|(_, dtype)| *dtype == view.dtype()).map(|(kind, _)| *kind);
-            let kind =
-                kind.ok_or_else(|| Error::format(path, "a tensor type of libtorch", format!("{:?}", view.dtype())))?;
-            let shape: Vec<i64> = view.shape().iter().map(|&d| d as i64).collect();
-            let t = Tensor::f_from_data_size(view.data(), &shape, kind)?;
-            tensors.insert(name, t.to_device(device));
-        }
+        let values = read_tensors(path, |name, t| {
+            tensors.insert(name.to_owned(), t.to_device(device));
+            Ok(())
+        })?;
         Ok(Self { tensors, values })
     }
+}
+
+/// Writes a safetensors file with these tensors and header entries, atomically.
+///
+/// # Errors
+/// What the system says, the old file then stays; a tensor type that the format does not have.
+pub(crate) fn write_tensors(
+    path: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    header: HashMap<String, String>,
+) -> Result<()> {
+    let views = tensors.iter().map(|(name, t)| {
+        let dtype = KINDS.iter().find(|(kind, _)| *kind == t.kind()).map(|(_, dtype)| *dtype);
+        let dtype =
+            dtype.ok_or_else(|| Error::value(name, "a tensor type that safetensors has", format!("{:?}", t.kind())))?;
+        Ok((name, Bytes(t, dtype, t.size().iter().map(|&d| d as usize).collect())))
+    });
+    let bytes = safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(header))
+        .map_err(|e| Error::Failed(format!("{}: {e}", path.display())))?;
+    write_atomically(path, &bytes)
+}
+
+/// Hands the tensors of a safetensors file, on the CPU, to `each` one by one; returns the header's entries.
+///
+/// # Errors
+/// A file that is missing, truncated or no safetensors file; those of `each`.
+pub(crate) fn read_tensors(
+    path: &Path,
+    mut each: impl FnMut(&str, Tensor) -> Result<()>,
+) -> Result<HashMap<String, String>> {
+    let bytes = fs::read(path).map_err(|e| Error::io(path, e))?;
+    let bad = |e: safetensors::SafeTensorError| Error::format(path, "a whole safetensors file", e.to_string());
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(bad)?;
+    let file = SafeTensors::deserialize(&bytes).map_err(bad)?;
+    for (name, view) in file.iter() {
+        let kind = KINDS.iter().find(|(_, dtype)| *dtype == view.dtype()).map(|(kind, _)| *kind);
+        let kind = kind.ok_or_else(|| {
+            Error::format(path, format!("tensor {name} of a type of libtorch"), format!("{:?}", view.dtype()))
+        })?;
+        let shape: Vec<i64> = view.shape().iter().map(|&d| d as i64).collect();
+        each(name, Tensor::f_from_data_size(view.data(), &shape, kind)?)?;
+    }
+    Ok(header.metadata().clone().unwrap_or_default())
 }
 
 /// Writes a file so that a reader, or a run after a crash, sees the old content or the new, never a part.

@@ -7,6 +7,7 @@
 mod checkpoint;
 
 pub use checkpoint::{Checkpoint, write_atomically};
+pub(crate) use checkpoint::{read_tensors, write_tensors};
 
 use crate::device::Precision;
 use crate::error::check_range;

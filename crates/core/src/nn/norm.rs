@@ -1,0 +1,48 @@
+//! The norms of transformers.
+
+use tch::Tensor;
+use tch::nn::{self, Init, LayerNorm, LayerNormConfig, Module, Path};
+
+/// What is normalised in a transformer's blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Normalization {
+    /// Layer norm: mean and variance over the features, gain and shift.
+    Layer,
+    /// RMS norm (Zhang and Sennrich, 2019, arXiv 1910.07467): `x / sqrt(mean(x^2) + eps)`, gain only.
+    Rms,
+}
+
+/// A norm over the last dimension, gain 1 and shift 0 at the start.
+#[derive(Debug)]
+pub(super) enum NormLayer {
+    Layer(LayerNorm),
+    Rms { weight: Tensor, eps: f64 },
+}
+
+impl NormLayer {
+    pub fn new(p: Path, width: i64, kind: Normalization, eps: f64) -> Self {
+        match kind {
+            Normalization::Layer => {
+                Self::Layer(nn::layer_norm(p, vec![width], LayerNormConfig { eps, ..LayerNormConfig::default() }))
+            }
+            Normalization::Rms => Self::Rms { weight: p.var("weight", &[width], Init::Const(1.0)), eps },
+        }
+    }
+
+    /// Gain, and shift where there is one.
+    pub fn parameters(&self) -> (Option<&Tensor>, Option<&Tensor>) {
+        match self {
+            Self::Layer(norm) => (norm.ws.as_ref(), norm.bs.as_ref()),
+            Self::Rms { weight, .. } => (Some(weight), None),
+        }
+    }
+}
+
+impl Module for NormLayer {
+    fn forward(&self, x: &Tensor) -> Tensor {
+        match self {
+            Self::Layer(norm) => norm.forward(x),
+            Self::Rms { weight, eps } => x.rms_norm(weight.size(), Some(weight), *eps),
+        }
+    }
+}
