@@ -82,7 +82,7 @@ fn exact_strengths_lead_to_the_regularised_optimum() {
         let h = logits.index_select(0, &better) - logits.index_select(0, &worse);
         let loss = soft_label_dpo(&h, &strength, beta).unwrap().mean(Kind::Double);
         let gradient = Tensor::run_backward(&[loss], &[&logits], false, false).remove(0);
-        tch::no_grad(|| logits.shallow_clone().g_add_(&(gradient * -20.0)));
+        let _ = tch::no_grad(|| logits.shallow_clone().g_add_(&(gradient * -20.0)));
     }
     let got: Vec<f64> = logits.softmax(0, Kind::Double).detach().try_into().unwrap();
     let weights: Vec<f64> = rewards.iter().map(|r| (r / (tau * beta)).exp()).collect();

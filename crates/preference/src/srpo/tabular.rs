@@ -22,10 +22,10 @@ fn check_preferences(p: &[Vec<f64>]) -> Result<usize> {
     if n < 2 || p.iter().any(|row| row.len() != n) {
         return Err(Error::value("preferences", "a square matrix of two or more responses", format!("{n} rows")));
     }
-    for i in 0..n {
-        for j in 0..=i {
-            check_range("preference", p[i][j], 0.0..=1.0)?;
-            check_range("sum of both orders of a preference", p[i][j] + p[j][i], 1.0 - 1e-9..=1.0 + 1e-9)?;
+    for (i, row) in p.iter().enumerate() {
+        for (value, other) in row.iter().zip(p.iter().map(|r| r[i])) {
+            check_range("preference", *value, 0.0..=1.0)?;
+            check_range("sum of both orders of a preference", value + other, 1.0 - 1e-9..=1.0 + 1e-9)?;
         }
     }
     Ok(n)
