@@ -427,3 +427,19 @@ def trajectory_matching(width, depth, side, channels, steps, classes=10, per_cla
         return distance.item()
 
     return work
+
+
+@peer("transformers")
+def generation(folder, prompts, new):
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    longest = max(map(len, prompts))
+    tokens = torch.tensor([[0] * (longest - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+
+    def work():
+        kwargs = dict(do_sample=False, max_new_tokens=new, min_new_tokens=new, pad_token_id=0, eos_token_id=None)
+        return model.generate(tokens, attention_mask=mask, **kwargs)[:, longest:].sum().item()
+
+    return work

@@ -103,7 +103,7 @@ fn entries(threads: usize) -> Result<Vec<Entry>> {
     all.extend(fits::entries()?);
     all.extend(distill::entries());
     all.extend(distilled::entries());
-    all.extend(models::entries());
+    all.extend(models::entries()?);
     Ok(all)
 }
 

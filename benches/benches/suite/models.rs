@@ -3,15 +3,16 @@
 use crate::scrambled;
 use anyhow::Result;
 use autodidact_benches::{Entry, Work};
+use autodidact_core::hub;
 use autodidact_core::metrics::{Knn, Vote};
 use autodidact_core::nn::{Gpt, GptConfig};
-use autodidact_core::text::{Sampler, SamplerConfig};
+use autodidact_core::text::{Sampler, SamplerConfig, pad_left};
 use serde_json::json;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
-pub fn entries() -> [Entry; 2] {
-    [weighted_knn(), sampling()]
+pub fn entries() -> Result<[Entry; 3]> {
+    Ok([weighted_knn(), sampling(), generation()?])
 }
 
 /// Scores of queries by weighted nearest neighbours; the bank is normalised beforehand on both sides.
@@ -62,10 +63,36 @@ fn sampling() -> Entry {
     .agreeing(0.0)
 }
 
+/// Greedy continuations of prompts of different lengths by a Llama that both sides read from one folder.
+fn generation() -> Result<Entry> {
+    let folder = tempfile::tempdir()?;
+    let prompts: Vec<Vec<i64>> = (0..8).map(|row| (0..16 - row).map(|i| (7 * row + 11 * i) % 65).collect()).collect();
+    let arguments = json!({"folder": folder.path(), "prompts": prompts, "new": NEW});
+    let ours = move || {
+        let (_vs, model) = network(&GptConfig::llama(65, 128, 128, 4, (4, 2), 344))?;
+        hub::save(folder.path(), &model, None)?;
+        let (prompts, mask) = pad_left(&prompts, 0, Device::Cpu)?;
+        Ok(Box::new(move || {
+            let _keeps_the_folder = &folder;
+            let config = SamplerConfig { max_new: NEW, temperature: 0.0, ..Default::default() };
+            checksum(&Sampler::new(&model, config)?.sample_padded(&prompts, &mask)?)
+        }) as Work)
+    };
+    let what = format!("{NEW} tokens for each of 8 prompts of 9 to 16, Llama of width 128, depth 4");
+    Ok(Entry::new("text/generation", what, ours)
+        .beside_python("generate", "generation", arguments)
+        .agreeing(0.0)
+        .at_most(1.0 / 3.0))
+}
+
 fn model() -> Result<(VarStore, Gpt)> {
+    network(&GptConfig::gpt2(65, 128, 128, 4, 4))
+}
+
+fn network(config: &GptConfig) -> Result<(VarStore, Gpt)> {
     tch::manual_seed(0);
     let vs = VarStore::new(Device::Cpu);
-    let model = Gpt::new(vs.root(), &GptConfig::gpt2(65, 128, 128, 4, 4))?;
+    let model = Gpt::new(vs.root(), config)?;
     // Far from uniform predictions, so that rounding does not decide between tokens.
     tch::no_grad(|| {
         vs.trainable_variables().iter_mut().filter(|t| t.dim() > 1).for_each(|t| drop(t.g_mul_scalar_(8.0)))
