@@ -87,9 +87,9 @@ fn counted_comparisons_approach_exact_ones() {
     // Every pair of different responses 100 times, in proportion to its preferences.
     let p = preferences();
     let mut comparisons = vec![];
-    for i in 0..3 {
-        for j in 0..i {
-            let wins = (100.0 * p[i][j]).round() as usize;
+    for (i, row) in p.iter().enumerate() {
+        for (j, p) in row[..i].iter().enumerate() {
+            let wins = (100.0 * p).round() as usize;
             comparisons.extend(vec![(i, j); wins]);
             comparisons.extend(vec![(j, i); 100 - wins]);
         }
