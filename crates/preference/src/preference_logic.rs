@@ -66,7 +66,7 @@ mod table;
 
 pub use catalogue::{Input, NamedLoss, catalogue};
 pub use formula::{Formula, LONG, SHORT};
-pub use lattice::{Lattice, landscape, lattice};
+pub use lattice::{Landscape, Lattice, landscape, lattice};
 pub use loss::{CompiledLoss, Link, columns, compile, log_wmc};
 pub use polynomial::{PROBABILITIES, Polynomial};
 pub use structure::{Marks, PreferenceStructure, decompile};

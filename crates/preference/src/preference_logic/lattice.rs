@@ -3,17 +3,41 @@
 use super::structure::{Marks, PreferenceStructure};
 use autodidact_core::{Error, Result};
 use std::fmt::Write;
+use std::ops::Range;
+
+/// The iterator of [`landscape`].
+#[derive(Debug, Clone)]
+pub struct Landscape {
+    n: usize,
+    indices: Range<u64>,
+}
 
 /// All `4^(2^n)` preference structures over `n` propositions, as marks, made one by one: 16, 256, 65,536 and, for `n` = 4, 4.3e9, of
 /// which `nth` and `step_by` reach any at once. Degenerate ones are among them ([`Marks::is_degenerate`]).
 ///
 /// # Errors
 /// `n` outside 1 to 4.
-pub fn landscape(n: usize) -> Result<impl DoubleEndedIterator<Item = Marks> + Clone> {
+pub fn landscape(n: usize) -> Result<Landscape> {
     if !(1..=4).contains(&n) {
         return Err(Error::value("propositions", "1 to 4", n));
     }
-    Ok((0..1u64 << (2 << n)).map(move |index| Marks::of_index(n, index)))
+    Ok(Landscape { n, indices: 0..1 << (2 << n) })
+}
+
+impl Iterator for Landscape {
+    type Item = Marks;
+
+    fn next(&mut self) -> Option<Marks> {
+        self.nth(0)
+    }
+
+    fn nth(&mut self, k: usize) -> Option<Marks> {
+        self.indices.nth(k).map(|index| Marks::of_index(self.n, index))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.indices.size_hint()
+    }
 }
 
 /// Losses in the order of entailment.
