@@ -373,14 +373,14 @@ fn references_make_dpo_of_cpo_and_the_others_of_the_family() {
     }
     let dpo = &named("DPO").structure;
     let (above, below) = Polynomial::parse_ratio("p_w * q_l / (q_w * p_l)", &PROBABILITIES).unwrap();
-    assert_eq!(decompile(&above, &below).unwrap().marks(), dpo.marks());
+    assert_eq!(decompile(&above, &below).unwrap(), *dpo);
     assert_eq!(dpo.core().to_string(), "(w_ref and l) -> (l_ref and w)");
     assert_eq!(dpo.cond().to_string(), "(w_ref and l) or (l_ref and w)");
     assert_eq!(dpo.add().to_string(), "w_ref and l_ref and w and l");
     let dpop = named("DPOP");
     let text = "p_w p_w2 q_l / (q_w q_w2 p_l)";
     let (above, below) = Polynomial::parse_ratio(text, dpop.input.probabilities()).unwrap();
-    assert_eq!(decompile(&above, &below).unwrap().marks(), dpop.structure.marks());
+    assert_eq!(decompile(&above, &below).unwrap(), dpop.structure);
     // One pair with known values.
     let (policy, reference) = (one(-12.3, -10.1), one(-13.0, -9.6));
     let value = |name: &str, policy: &PairLogProbs| named(name).forward(policy, Some(&reference)).unwrap();

@@ -112,7 +112,7 @@ impl NamedLoss {
     }
 }
 
-/// Losses of a policy alone: names and marks. Those from sCPO on follow from the formal view; nobody had used them.
+/// Losses of a policy alone: names and marks.
 const SINGLE: [(&str, &str); 10] = [
     ("CE", "++--"),
     ("CEunl", "-+--"),

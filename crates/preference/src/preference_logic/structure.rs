@@ -73,11 +73,15 @@ impl Marks {
         self.winning.entails(other.winning) && other.losing.entails(self.losing)
     }
 
+    /// The number of the policy's own propositions.
+    fn own(self) -> usize {
+        let n = self.propositions();
+        if n == 4 || n == 6 { n / 2 } else { n }
+    }
+
     /// Whether a higher probability of proposition `i` is to lower the loss.
     fn rises(self, i: usize) -> bool {
-        let n = self.propositions();
-        let half = if n == 4 || n == 6 { n / 2 } else { n };
-        (i % half != 1) == (i < half)
+        (i % self.own() != 1) == (i < self.own())
     }
 
     /// Whether the pair itself is ranked right: the world in which every winner is valid and no loser (for the reference the other way
@@ -128,10 +132,17 @@ impl Marks {
         Ok(Self { winning: self.winning.product(self.losing), losing: self.losing.product(self.winning) })
     }
 
-    /// The formulas that it stands for.
+    /// The formulas that it stands for, in their shortest form ([`TruthTable::formula`]).
     pub fn structure(self) -> PreferenceStructure {
-        let order: Vec<usize> = (0..self.propositions()).collect();
-        PreferenceStructure::of_marks(self, &order)
+        let (top, bottom) = (self.winning, self.losing);
+        let [core, cond, add] = [!bottom | top, top | bottom, top & bottom].map(|table| self.formula(table));
+        PreferenceStructure { core, cond, add, marks: self }
+    }
+
+    /// As the paper writes formulas: the reference's propositions first.
+    fn formula(self, table: TruthTable) -> Formula {
+        let order: Vec<usize> = (self.own()..self.propositions()).chain(0..self.own()).collect();
+        table.formula_in(&order)
     }
 }
 
@@ -148,7 +159,7 @@ fn non_negative(coefficients: &[f64], d: usize, level: usize) -> bool {
     }
     let stride = 3usize.pow((level % d.max(1)) as u32);
     let (mut low, mut high) = (coefficients.to_vec(), coefficients.to_vec());
-    for index in (0..coefficients.len()).filter(|index| index / stride % 3 == 0) {
+    for index in (0..coefficients.len()).filter(|index| (index / stride).is_multiple_of(3)) {
         let [a, b, c] = [0, 1, 2].map(|k| coefficients[index + k * stride]);
         let (ab, bc) = ((a + b) / 2.0, (b + c) / 2.0);
         let middle = (ab + bc) / 2.0;
@@ -222,12 +233,6 @@ impl PreferenceStructure {
         Ok(Self { core, cond, add, marks })
     }
 
-    fn of_marks(marks: Marks, order: &[usize]) -> Self {
-        let (top, bottom) = (marks.winning, marks.losing);
-        let [core, cond, add] = [!bottom | top, top | bottom, top & bottom].map(|table| table.formula_in(order));
-        Self { core, cond, add, marks }
-    }
-
     /// From [`Marks`] as they are written: `*+-.` is CPO.
     ///
     /// # Errors
@@ -263,12 +268,12 @@ impl PreferenceStructure {
 
     /// The winning form, `(P or P_A) and P_C`.
     pub fn winning(&self) -> Formula {
-        self.marks.winning.formula()
+        self.marks.formula(self.marks.winning)
     }
 
     /// The losing form, `(not P or P_A) and P_C`.
     pub fn losing(&self) -> Formula {
-        self.marks.losing.formula()
+        self.marks.formula(self.marks.losing)
     }
 
     /// As [`Marks::stronger_than`].
@@ -276,14 +281,12 @@ impl PreferenceStructure {
         self.marks.stronger_than(other.marks)
     }
 
-    /// As [`Marks::with_reference`]; formulas name the reference's propositions first, as the paper does.
+    /// As [`Marks::with_reference`].
     ///
     /// # Errors
     /// More than three propositions.
     pub fn with_reference(&self) -> Result<Self> {
-        let n = self.propositions();
-        let order: Vec<usize> = (n..2 * n).chain(0..n).collect();
-        Ok(Self::of_marks(self.marks.with_reference()?, &order))
+        Ok(self.marks.with_reference()?.structure())
     }
 
     /// Numerator and denominator of the loss.
