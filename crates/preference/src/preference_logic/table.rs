@@ -325,6 +325,36 @@ mod tests {
     }
 
     #[test]
+    fn least_covers_are_those_of_an_exhaustive_search() {
+        for (n, step) in [(2, 1), (3, 1), (4, 61)] {
+            let cubes: Vec<Cube> = (0..1u8 << n)
+                .flat_map(|mask| (0..=mask).filter(move |v| v & !mask == 0).map(move |values| Cube { mask, values }))
+                .collect();
+            // The cheapest way to every union of cubes, by adding one cube at a time until nothing gets cheaper.
+            let mut least = vec![(usize::MAX, 0); 1 << (1 << n)];
+            least[0] = (0, 0);
+            let steps: Vec<_> = cubes.iter().map(|&c| (TruthTable::of_cube(n, c).bits as usize, c.len())).collect();
+            let mut changed = true;
+            while std::mem::take(&mut changed) {
+                for from in (0..least.len()).filter(|&from| least[from].0 != usize::MAX).collect::<Vec<_>>() {
+                    for &(rows, literals) in &steps {
+                        let cost = (least[from].0 + 1, least[from].1 + literals);
+                        if cost < least[from | rows] {
+                            least[from | rows] = cost;
+                            changed = true;
+                        }
+                    }
+                }
+            }
+            for bits in (0..least.len()).step_by(step) {
+                let found = TruthTable::new(n, bits as u64).unwrap().minimal_cubes();
+                let cost = (found.len(), found.iter().map(|c| c.len()).sum());
+                assert_eq!(cost, least[bits], "{n} propositions, {bits:#x}");
+            }
+        }
+    }
+
+    #[test]
     fn six_propositions_stay_quick_and_right() {
         // Two to four of six: the hardest kind, with 90 prime implicants.
         let middle = TruthTable::of(6, |r| (2..=4).contains(&r.count_ones()));
