@@ -223,8 +223,8 @@ pub fn simpo(per_token: &PairLogProbs, beta: f64, gamma: f64) -> Result<Tensor> 
     Ok(logistic_loss(&(per_token.gap() * beta - gamma)))
 }
 
-/// Largest log-probability per token that [`orpo`] tells from certainty, where the odds are infinite.
-const CERTAIN: f64 = -1e-6;
+/// Largest log-probability per token that [`orpo`] and [`log1mexp`] tell from certainty, where the odds are infinite.
+pub(crate) const CERTAIN: f64 = -1e-6;
 
 /// `log(1 - exp(x))` for `x < 0`, stable at both ends; `x` is clamped to -1e-6.
 pub fn log1mexp(x: &Tensor) -> Tensor {
