@@ -59,7 +59,7 @@ pub fn lattice(structures: &[PreferenceStructure]) -> Lattice {
     let same_as: Vec<usize> =
         (0..marks.len()).map(|j| (0..j).find(|&i| equal(marks[i], marks[j])).unwrap_or(j)).collect();
     let firsts: Vec<usize> = (0..marks.len()).filter(|&i| same_as[i] == i).collect();
-    // Those below each, as stronger structures have more of them.
+    // Those below each, in order; a stronger structure has more of them.
     let mut below: Vec<Vec<usize>> = vec![Vec::new(); marks.len()];
     for &i in &firsts {
         below[i] = firsts.iter().copied().filter(|&j| j != i && marks[i].stronger_than(marks[j])).collect();
@@ -73,7 +73,7 @@ pub fn lattice(structures: &[PreferenceStructure]) -> Lattice {
     for i in 0..marks.len() {
         heights[i] = heights[same_as[i]];
     }
-    let between = |i: usize, j: usize| below[i].iter().any(|&k| below[k].contains(&j));
+    let between = |i: usize, j: usize| below[i].iter().any(|&k| below[k].binary_search(&j).is_ok());
     let edges = firsts.iter().flat_map(|&i| below[i].iter().map(move |&j| (i, j)));
     Lattice { edges: edges.filter(|&(i, j)| !between(i, j)).collect(), same_as, heights }
 }

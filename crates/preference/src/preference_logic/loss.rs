@@ -137,7 +137,7 @@ impl Sums {
 /// The logarithm of a formula's weighted model count `[B]`, from log-probabilities `[B, n]` of its propositions: the log-probability
 /// that it holds if they are independent. In 32 bits, or in 64 if the input is.
 ///
-/// Log-probabilities are at most 0. Where the formula needs the probability that a proposition is false, those above -1e-6 count as
+/// Log-probabilities are at most 0; minus infinity counts as -1e30, so that no NaN arises. Where the formula needs the probability that a proposition is false, those above -1e-6 count as
 /// -1e-6, without gradient to that factor.
 ///
 /// # Errors
