@@ -60,7 +60,7 @@ struct SelectedLogProbs : torch::autograd::Function<SelectedLogProbs> {
     if (wants_hidden)
       d_hidden = at::empty_like(hidden);
     if (wants_head)
-      d_head = at::zeros(head.sizes(), head.options().requires_grad(false));
+      d_head = at::zeros(head.sizes(), buffer.options());
     for (int64_t from = 0, n = hidden.size(0); from < n; from += rows) {
       auto len = std::min(rows, n - from);
       auto h = hidden.narrow(0, from, len);
@@ -74,10 +74,13 @@ struct SelectedLogProbs : torch::autograd::Function<SelectedLogProbs> {
         auto into = d_hidden.narrow(0, from, len);
         at::mm_out(into, d, head);
       }
-      if (wants_head)
+      // Parts are added in the buffer's type: many roundings to half precision would lose what each part adds.
+      if (wants_head && d.scalar_type() == d_head.scalar_type())
         d_head.addmm_(d.t(), h);
+      else if (wants_head)
+        d_head.add_(at::mm(d.t(), h));
     }
-    return {d_hidden, d_head, Variable(), Variable()};
+    return {d_hidden, wants_head ? d_head.to(head.scalar_type()) : d_head, Variable(), Variable()};
   }
 };
 

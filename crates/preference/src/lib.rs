@@ -20,3 +20,5 @@ pub mod online_self_preferring;
 pub mod preference_logic;
 pub mod rpo;
 pub mod srpo;
+
+mod tabular;

@@ -5,8 +5,7 @@
 //! chosen and a rejected response, of the policy and mostly of a frozen reference; most see them only through the *margin*
 //! `h = (log pi - log pi_ref)(chosen) - (log pi - log pi_ref)(rejected)`.
 //!
-//! Every function gives one value per pair, `[B]`, in nats; the mean over a batch is the caller's. Nothing is detached but what comes
-//! from a reference.
+//! Every function gives one value per pair, `[B]`, in nats; the mean over a batch is the caller's. No gradient comes from references and soft labels.
 //!
 //! | loss | of | formula |
 //! |---|---|---|
@@ -143,7 +142,7 @@ pub fn dpo(margin: &Tensor, beta: f64) -> Result<Tensor> {
 
 /// DPO towards the probability `target` (in `[0, 1]`; one number or `[B]`) that the chosen response is preferred:
 /// `-c log s(beta h) - (1-c) log s(-beta h)`, least at `h = ln(c/(1-c)) / beta`. With `1 - e` in all pairs it is conservative DPO
-/// (label smoothing `e`).
+/// (label smoothing `e`). No gradient comes from targets.
 ///
 /// # Errors
 /// As [`dpo`]; targets of another shape or outside `[0, 1]`.
@@ -157,7 +156,7 @@ pub fn soft_label_dpo(margin: &Tensor, target: &Tensor, beta: f64) -> Result<Ten
         check_range("target", bound.double_value(&[]), 0.0..=1.0)?;
     }
     let h = margin * beta;
-    let target = target.to_kind(h.kind());
+    let target = target.detach().to_kind(h.kind());
     // -c log s(x) - (1-c) log s(-x) = -log s(x) + (1-c) x.
     Ok(logistic_loss(&h) + (1.0 - target) * h)
 }

@@ -136,16 +136,20 @@ impl RankedPairing {
     }
 }
 
-/// Regression on strengths instead of the cross entropy: `(beta h - logit p)^2`, `[B]`; strengths are kept from 0 and 1 by 1e-6.
+/// Regression on strengths instead of the cross entropy: `(beta h - logit p)^2`, `[B]`; strengths are kept from 0 and 1 by 1e-6, and
+/// give no gradient.
 ///
 /// # Errors
-/// Vectors of different lengths, beta not above 0.
+/// Vectors of different lengths, strengths outside `[0, 1]`, beta not above 0.
 pub fn strength_regression_loss(margin: &Tensor, strength: &Tensor, beta: f64) -> Result<Tensor> {
     check_range("beta", beta, f64::MIN_POSITIVE..)?;
     if margin.dim() != 1 || strength.size() != margin.size() {
         return Err(Error::shape("strength", format!("[B], as the margin {:?}", margin.size()), strength));
     }
-    Ok((margin * beta - strength.to_kind(margin.kind()).logit(1e-6)).square())
+    for bound in [strength.min(), strength.max()] {
+        check_range("strength", bound.double_value(&[]), 0.0..=1.0)?;
+    }
+    Ok((margin * beta - strength.detach().to_kind(margin.kind()).logit(1e-6)).square())
 }
 
 /// The policy-gradient loss that preference losses stand in for: for K responses to each prompt with rewards `[N, K]`, minus the

@@ -103,7 +103,8 @@ pub struct SrpoOutput {
 }
 
 impl Srpo {
-    /// The loss of each pair. `preference [B]` is the probability that the chosen response is preferred; none means 1.
+    /// The loss of each pair. `preference [B]` is the probability that the chosen response is preferred; none means 1, and
+    /// no gradient comes from it.
     ///
     /// # Errors
     /// Shapes that differ, probabilities outside `[0, 1]`, beta not above 0, alpha outside `[0, 1]`.
@@ -120,7 +121,7 @@ impl Srpo {
                 for bound in [p.min(), p.max()] {
                     check_range("preference", bound.double_value(&[]), 0.0..=1.0)?;
                 }
-                p.to_kind(ratios.chosen.kind()) - 0.5
+                p.detach().to_kind(ratios.chosen.kind()) - 0.5
             }
         };
         let r = ratios;

@@ -119,10 +119,13 @@ fn log_of_one_minus_a_probability_is_exact_at_both_ends_with_gradients() {
 }
 
 #[test]
-fn references_get_no_gradient() {
+fn references_and_labels_get_no_gradient() {
     let leaf = |x: f64| one(x).set_requires_grad(true);
     let (policy, reference) = (pair(-2.0, -3.0), PairLogProbs::new(leaf(-1.0), leaf(-1.5)).unwrap());
     assert!(!policy.margin(&reference).unwrap().requires_grad());
+    let label = leaf(0.8);
+    soft_label_dpo(&leaf(0.5), &label, 0.1).unwrap().sum(Kind::Double).backward();
+    assert!(!label.grad().defined());
     let kl = leaf(0.3);
     let loss = kto(&leaf(0.5), &Tensor::from_slice(&[true]), &kl, &Kto::default()).unwrap();
     loss.sum(Kind::Double).backward();

@@ -111,6 +111,7 @@ fn what_does_not_fit_is_refused() {
     let h = Tensor::from_slice(&[1.0]);
     assert!(strength_regression_loss(&h, &Tensor::from_slice(&[0.5, 0.5]), 0.1).is_err());
     assert!(strength_regression_loss(&h, &Tensor::from_slice(&[0.5]), 0.0).is_err());
+    assert!(strength_regression_loss(&h, &Tensor::from_slice(&[1.5]), 0.1).is_err());
     let one = Tensor::zeros([2, 1], tch::kind::DOUBLE_CPU);
     assert!(rloo_loss(&one, &one).unwrap_err().to_string().contains("two or more"));
 }

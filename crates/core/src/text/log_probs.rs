@@ -136,6 +136,15 @@ mod tests {
         assert_close("log-probabilities", &got, &exact, 0.05);
         got.sum(Kind::Float).backward();
         assert_eq!((h.grad().kind(), w.grad().kind()), (Kind::BFloat16, Kind::BFloat16));
+        // However many parts are added up, the head's gradient is rounded about once.
+        let rows = Tensor::randn([512, 5], (Kind::BFloat16, Device::Cpu));
+        let to = Tensor::zeros([512], (Kind::Int64, Device::Cpu));
+        let gradient = |kind: Kind, part: i64| {
+            let w = head.to_kind(Kind::BFloat16).to_kind(kind).set_requires_grad(true);
+            in_parts(&rows.to_kind(kind), &w, &to, part).unwrap().sum(kind).backward();
+            w.grad()
+        };
+        assert_close("the head's gradient", &gradient(Kind::BFloat16, 7), &gradient(Kind::Double, 1 << 20), 0.02);
     }
 
     #[test]

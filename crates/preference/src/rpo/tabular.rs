@@ -1,5 +1,6 @@
 //! RPO on a bandit with few arms, where the max-min problem can be looked at.
 
+use crate::tabular::{check_distribution, normalised, softplus};
 use autodidact_core::error::check_range;
 use autodidact_core::fit::Lbfgs;
 use autodidact_core::{Error, Result};
@@ -50,14 +51,14 @@ impl TabularRpo {
     /// When a slice is not as long as there are arms.
     pub fn objective(&self, logits: &[f64], gradient: &mut [f64]) -> f64 {
         assert!(logits.len() == self.log_reference.len() && gradient.len() == logits.len(), "one number per arm");
-        let policy = softmax(logits);
+        let policy = normalised(logits).0;
         gradient.fill(0.0);
         let (n, nll) = (self.data.len() as f64, self.eta * self.beta);
         let mut total = 0.0;
         for &Comparison { winner, loser } in &self.data {
             let ratio = |a: usize| logits[a] - self.log_reference[a];
             let h = self.beta * (ratio(winner) - ratio(loser));
-            total += log_one_plus_exp(-h) - nll * policy[winner].ln();
+            total += softplus(-h) - nll * policy[winner].ln();
             let pull = self.beta / (1.0 + h.exp());
             gradient[winner] -= (pull + nll) / n;
             gradient[loser] += pull / n;
@@ -75,7 +76,7 @@ impl TabularRpo {
         let search = Lbfgs { max_iterations: 5_000, f_tolerance: 0.0, g_tolerance: 1e-12, ..Lbfgs::default() };
         let found = search.minimise(&vec![0.0; self.log_reference.len()], |x, g| self.objective(x, g));
         let found = found.ok_or_else(|| Error::Failed("the tabular objective is not finite at its start".into()))?;
-        Ok(softmax(&found.x))
+        Ok(normalised(&found.x).0)
     }
 
     /// The policy after gradient descent from the reference.
@@ -89,24 +90,8 @@ impl TabularRpo {
             let _value = self.objective(&logits, &mut gradient);
             logits.iter_mut().zip(&gradient).for_each(|(x, g)| *x -= lr * g);
         }
-        Ok(softmax(&logits))
+        Ok(normalised(&logits).0)
     }
-}
-
-fn check_distribution(what: &str, p: &[f64]) -> Result<()> {
-    p.iter().try_for_each(|&p| check_range(what, p, 0.0..=1.0))?;
-    check_range(&format!("sum of {what}"), p.iter().sum(), 1.0 - 1e-9..=1.0 + 1e-9)
-}
-
-fn softmax(logits: &[f64]) -> Vec<f64> {
-    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let exp: Vec<f64> = logits.iter().map(|x| (x - largest).exp()).collect();
-    let sum: f64 = exp.iter().sum();
-    exp.into_iter().map(|x| x / sum).collect()
-}
-
-fn log_one_plus_exp(x: f64) -> f64 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
 /// The bracket of the max-min problem for a policy and a reward: `E_pi r - E_base r - beta KL(pi || ref)`.
@@ -142,7 +127,7 @@ pub fn inner_maximum(reward: &[f64], base: &[f64], reference: &[f64], beta: f64)
     check_range("beta", beta, f64::MIN_POSITIVE..)?;
     check_distribution("reference", reference)?;
     let logits: Vec<f64> = reward.iter().zip(reference).map(|(r, q)| r / beta + q.ln()).collect();
-    let policy = softmax(&logits);
+    let policy = normalised(&logits).0;
     Ok((policy_bracket(&policy, reward, base, reference, beta)?, policy))
 }
 

@@ -1,5 +1,6 @@
 //! SRPO, IPO and DPO on finitely many responses: closed forms, and optima on given pairs.
 
+use crate::tabular::{check_distribution, normalised, softplus};
 use autodidact_core::error::check_range;
 use autodidact_core::fit::Lbfgs;
 use autodidact_core::{Error, Result};
@@ -31,20 +32,13 @@ fn check_preferences(p: &[Vec<f64>]) -> Result<usize> {
     Ok(n)
 }
 
-fn check_distribution(what: &str, p: &[f64], n: usize) -> Result<()> {
+/// Checks a distribution over `n` responses that leaves none out.
+fn check_support(what: &str, p: &[f64], n: usize) -> Result<()> {
     if p.len() != n {
         return Err(Error::value(what, format!("{n} probabilities"), p.len()));
     }
     p.iter().try_for_each(|&p| check_range(what, p, f64::MIN_POSITIVE..=1.0))?;
-    check_range(&format!("sum of {what}"), p.iter().sum(), 1.0 - 1e-9..=1.0 + 1e-9)
-}
-
-/// Probabilities in proportion to the exponentials, and the logarithm of their sum.
-fn normalised(logits: &[f64]) -> (Vec<f64>, f64) {
-    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let sum: f64 = logits.iter().map(|x| (x - largest).exp()).sum();
-    let log_z = largest + sum.ln();
-    (logits.iter().map(|x| (x - log_z).exp()).collect(), log_z)
+    check_distribution(what, p)
 }
 
 /// The solution for preferences `p[i][j] = p(i > j)`, a reference, and the improver's reference (row `y1`: `ref(y2|y1)`; none: the same
@@ -59,13 +53,13 @@ pub fn srpo_closed_form(
     beta: f64,
 ) -> Result<ClosedForm> {
     let n = check_preferences(p)?;
-    check_distribution("reference", reference, n)?;
+    check_support("reference", reference, n)?;
     check_range("beta", beta, f64::MIN_POSITIVE..)?;
     if let Some(rows) = improver {
         if rows.len() != n {
             return Err(Error::value("the improver's reference", format!("{n} rows"), rows.len()));
         }
-        rows.iter().try_for_each(|row| check_distribution("the improver's reference", row, n))?;
+        rows.iter().try_for_each(|row| check_support("the improver's reference", row, n))?;
     }
     let row = |y1: usize| improver.map_or(reference, |rows| &rows[y1]);
     let each = (0..n).map(|y1| {
@@ -86,8 +80,8 @@ pub fn srpo_closed_form(
 /// As [`srpo_closed_form`].
 pub fn ipo_closed_form(p: &[Vec<f64>], behaviour: &[f64], reference: &[f64], beta: f64) -> Result<Vec<f64>> {
     let n = check_preferences(p)?;
-    check_distribution("behaviour", behaviour, n)?;
-    check_distribution("reference", reference, n)?;
+    check_support("behaviour", behaviour, n)?;
+    check_support("reference", reference, n)?;
     check_range("beta", beta, f64::MIN_POSITIVE..)?;
     let mean = |y: usize| (0..n).map(|other| behaviour[other] * p[y][other]).sum::<f64>();
     let logits: Vec<f64> = (0..n).map(|y| reference[y].ln() + mean(y) / beta).collect();
@@ -111,8 +105,8 @@ impl TabularPairs {
     /// As [`srpo_closed_form`].
     pub fn exact(p: &[Vec<f64>], behaviour: &[f64], reference: &[f64]) -> Result<Self> {
         let n = check_preferences(p)?;
-        check_distribution("behaviour", behaviour, n)?;
-        check_distribution("reference", reference, n)?;
+        check_support("behaviour", behaviour, n)?;
+        check_support("reference", reference, n)?;
         let weight = behaviour.iter().map(|a| behaviour.iter().map(|b| a * b).collect()).collect();
         Ok(Self { reference: reference.to_vec(), weight, preference: p.to_vec() })
     }
@@ -123,7 +117,7 @@ impl TabularPairs {
     /// No comparisons, unknown responses, a reference that is no distribution.
     pub fn observed(comparisons: &[(usize, usize)], reference: &[f64]) -> Result<Self> {
         let n = reference.len();
-        check_distribution("reference", reference, n)?;
+        check_support("reference", reference, n)?;
         if comparisons.is_empty() || comparisons.iter().any(|(w, l)| w.max(l) >= &n) {
             return Err(Error::value("comparisons", format!("at least one, of {n} responses"), comparisons.len()));
         }
@@ -142,8 +136,8 @@ impl TabularPairs {
         self.reference.len()
     }
 
-    /// Sum over ordered pairs with weights.
-    fn sum(&self, f: impl Fn(usize, usize, f64, f64)) {
+    /// Visits the ordered pairs of different responses that occur: both places, weight, preference for the first.
+    fn for_each_pair(&self, mut f: impl FnMut(usize, usize, f64, f64)) {
         for (i, row) in self.weight.iter().enumerate() {
             for (j, &w) in row.iter().enumerate() {
                 if w > 0.0 && i != j {
@@ -163,15 +157,14 @@ impl TabularPairs {
     fn of_margins(&self, loss: impl Fn(f64, f64) -> (f64, f64)) -> Result<Vec<f64>> {
         let h = self.minimise(self.len(), |h, gradient| {
             gradient.fill(0.0);
-            let (total, gradient) = (std::cell::Cell::new(0.0), std::cell::RefCell::new(gradient));
-            self.sum(|i, j, w, p| {
+            let mut total = 0.0;
+            self.for_each_pair(|i, j, w, p| {
                 let (value, slope) = loss(h[i] - h[j], p);
-                total.set(total.get() + w * value);
-                let mut gradient = gradient.borrow_mut();
+                total += w * value;
                 gradient[i] += w * slope;
                 gradient[j] -= w * slope;
             });
-            total.get()
+            total
         })?;
         let logits: Vec<f64> = h.iter().zip(&self.reference).map(|(h, r)| h + r.ln()).collect();
         Ok(normalised(&logits).0)
@@ -197,8 +190,7 @@ impl TabularPairs {
         check_range("beta", beta, f64::MIN_POSITIVE..)?;
         self.of_margins(|h, p| {
             let x = beta * h;
-            let softplus = x.max(0.0) + (-x.abs()).exp().ln_1p();
-            (softplus - p * x, beta * (1.0 / (1.0 + (-x).exp()) - p))
+            (softplus(x) - p * x, beta * (1.0 / (1.0 + (-x).exp()) - p))
         })
     }
 
@@ -207,13 +199,13 @@ impl TabularPairs {
     /// # Panics
     /// When `g` or `d` has another number of responses.
     pub fn srpo_loss(&self, g: &[f64], d: &[Vec<f64>], beta: f64, alpha: f64) -> f64 {
-        let total = std::cell::Cell::new(0.0);
-        self.sum(|y2, y1, w, p| {
+        let mut total = 0.0;
+        self.for_each_pair(|y2, y1, w, p| {
             let joint = p - 0.5 - 0.5 * beta * (d[y1][y2] - d[y2][y1] + g[y2] - g[y1]);
             let dagger = p - 0.5 - beta * (d[y1][y2] - d[y1][y1]);
-            total.set(total.get() + w * ((1.0 - alpha) * joint * joint + alpha * dagger * dagger));
+            total += w * ((1.0 - alpha) * joint * joint + alpha * dagger * dagger);
         });
-        total.get()
+        total
     }
 
     /// SRPO's policy and improver (whose reference is the policy's, whatever it improves).
@@ -234,13 +226,11 @@ impl TabularPairs {
             let (policy, improver) = unpack(x);
             let ratio = |p: &[f64]| -> Vec<f64> { p.iter().zip(&logs).map(|(p, l)| p.ln() - l).collect() };
             let (g, d) = (ratio(&policy), improver.iter().map(|r| ratio(r)).collect::<Vec<_>>());
-            let (slope_g, slope_d) =
-                (std::cell::RefCell::new(vec![0.0; n]), std::cell::RefCell::new(vec![vec![0.0; n]; n]));
-            self.sum(|y2, y1, w, p| {
+            let (mut slope_g, mut slope_d) = (vec![0.0; n], vec![vec![0.0; n]; n]);
+            self.for_each_pair(|y2, y1, w, p| {
                 let joint = p - 0.5 - 0.5 * beta * (d[y1][y2] - d[y2][y1] + g[y2] - g[y1]);
                 let dagger = p - 0.5 - beta * (d[y1][y2] - d[y1][y1]);
                 let (a, b) = (-beta * w * (1.0 - alpha) * joint, -2.0 * beta * w * alpha * dagger);
-                let (mut slope_g, mut slope_d) = (slope_g.borrow_mut(), slope_d.borrow_mut());
                 slope_g[y2] += a;
                 slope_g[y1] -= a;
                 slope_d[y1][y2] += a + b;
@@ -252,8 +242,8 @@ impl TabularPairs {
                 let sum: f64 = slope.iter().sum();
                 into.iter_mut().zip(slope.iter().zip(p)).for_each(|(g, (s, p))| *g = s - p * sum);
             };
-            through(&slope_g.borrow(), &policy, &mut gradient[..n]);
-            for (y1, row) in slope_d.borrow().iter().enumerate() {
+            through(&slope_g, &policy, &mut gradient[..n]);
+            for (y1, row) in slope_d.iter().enumerate() {
                 through(row, &improver[y1], &mut gradient[n + y1 * n..][..n]);
             }
             self.srpo_loss(&g, &d, beta, alpha)

@@ -1,13 +1,14 @@
 //! The preference task that the experiments share: the garland language, whose gold reward is known.
 
-use super::language::{LmSize, Policy, Sampling, Sequence, Sequences, Supervised, observed, sample};
+use super::language::{LmSize, Policy, Sampling, Sequence, Sequences, Supervised, minimise, sample};
+use crate::plot::{Plot, Series};
+use crate::results::Results;
 use crate::runner::Context;
 use anyhow::Result;
 use autodidact_core::landscape::values;
 use autodidact_core::nn::Gpt;
-use autodidact_core::optim::{Adam, Group, Optimizer, Rule, StateDict};
+use autodidact_core::optim::StateDict;
 use autodidact_core::schedule::{Schedule, Shape};
-use autodidact_core::train::{TrainConfig, Trainer};
 use autodidact_core::{Result as CoreResult, error::check_range, seed, stats};
 use autodidact_datasets::batch::Order;
 use autodidact_datasets::synthetic::{Garland, GarlandPrompt, illegal_transitions};
@@ -96,6 +97,17 @@ pub(crate) struct Answer {
     pub reward: f64,
 }
 
+/// How answers are drawn.
+pub(crate) fn sampling(temperature: f64) -> Sampling {
+    Sampling { temperature, most: Garland::MOST, end: Garland::EOS, padding: Garland::PAD }
+}
+
+/// The gold reward of a response, given as tokens up to its end.
+pub(crate) fn gold_reward(world: &Garland, prompt: &GarlandPrompt, response: &[i64]) -> f64 {
+    let (tokens, finished) = Garland::response(response);
+    world.reward(prompt, tokens, finished).total()
+}
+
 /// One answer to each prompt at a temperature.
 pub(crate) fn answers(
     model: &Gpt,
@@ -104,12 +116,11 @@ pub(crate) fn answers(
     seed: u64,
     device: Device,
 ) -> Result<Vec<Answer>> {
-    let how = Sampling { temperature, top_p: None, most: Garland::MOST, end: Garland::EOS, padding: Garland::PAD };
     let rows: Vec<Vec<i64>> = prompts.iter().map(|p| p.tokens().to_vec()).collect();
     let world = world();
-    let judged = sample(model, &rows, &how, seed, device)?.into_iter().zip(prompts).map(|(sequence, &prompt)| {
-        let (tokens, finished) = Garland::response(&sequence.response);
-        let reward = world.reward(&prompt, tokens, finished).total();
+    let drawn = sample(model, &rows, &sampling(temperature), seed, device)?.into_iter().zip(prompts);
+    let judged = drawn.map(|(sequence, prompt)| {
+        let reward = gold_reward(&world, prompt, &sequence.response);
         Answer { sequence, reward }
     });
     Ok(judged.collect())
@@ -263,18 +274,29 @@ impl PairTraining {
         data: &PairData,
         seed: u64,
         loss: impl Fn(&PairBatch) -> CoreResult<Tensor>,
+        observe: impl FnMut(usize, Option<f64>) -> Result<()>,
+    ) -> Result<()> {
+        let count = data.chosen.len();
+        self.minimise(policy, (count, seed), |index| loss(&data.batch(&policy.model, index)?), observe)
+    }
+
+    /// The same for a loss of the places of pairs, `[B]`, of so many.
+    pub fn minimise(
+        &self,
+        policy: &Policy,
+        (count, seed): (usize, u64),
+        loss: impl Fn(&Tensor) -> CoreResult<Tensor>,
         mut observe: impl FnMut(usize, Option<f64>) -> Result<()>,
     ) -> Result<()> {
-        let order = Order::new(data.chosen.len(), self.batch, seed)?;
+        let order = Order::new(count, self.batch, seed)?;
         let schedule = Schedule::new(self.lr, self.steps, Shape::Constant).warmup(self.warmup);
-        let config = TrainConfig { clip_norm: Some(1.0), ..TrainConfig::new(schedule, seed) };
-        let optimizer = Optimizer::new(Rule::AdamW(Adam::default()), vec![Group::all(&policy.vs, 0.0)])?;
         observe(0, None)?;
-        observed(
-            Trainer::new(config, &policy.vs, optimizer)?,
+        minimise(
+            &policy.vs,
+            (schedule, 0.0, seed),
             |step| {
                 let index = Tensor::from_slice(&order.batch(step.index)).to_device(policy.vs.device());
-                Ok(loss(&data.batch(&policy.model, &index)?)?.mean(Kind::Float))
+                Ok(loss(&index)?.mean(Kind::Float))
             },
             observe,
         )
@@ -342,4 +364,49 @@ impl Evaluation {
             context.metric(step, &format!("{metric}{behind}"), value);
         }
     }
+}
+
+/// How far the mean gold reward of an arm falls from its maximum over the evaluations to the last, and that difference's standard error
+/// over the seeds (0 where the maximum is the last).
+pub(crate) struct Fall {
+    pub fall: f64,
+    pub error: f64,
+}
+
+impl Fall {
+    pub fn of(results: &Results, arm: &str) -> Result<Self> {
+        let courses =
+            results.seeds(arm).into_iter().map(|s| results.series(arm, s, GOLD)).collect::<Result<Vec<_>>>()?;
+        let mean = results.mean_series(arm, GOLD)?;
+        let last = mean.len() - 1;
+        let top = (0..=last).max_by(|a, b| mean[*a].1.total_cmp(&mean[*b].1)).expect("there are evaluations");
+        let falls: Vec<f64> = courses.iter().map(|c| c[top].1 - c[last].1).collect();
+        Ok(Self { fall: stats::mean(&falls), error: stats::standard_error(&falls) })
+    }
+
+    /// Whether it is more than two standard errors.
+    pub fn is_clear(&self) -> bool {
+        self.fall > 2.0 * self.error
+    }
+}
+
+impl std::fmt::Display for Fall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.2} (standard error {:.2})", self.fall, self.error)
+    }
+}
+
+/// Gold reward against divergence from the reference, evaluation by evaluation.
+pub(crate) fn paths(results: &Results, arms: &[&str], from: &str) -> Result<Plot> {
+    let mut paths = vec![];
+    for (i, arm) in arms.iter().enumerate() {
+        let kl = results.mean_series(arm, KL)?.into_iter().map(|p| p.1);
+        let points: Vec<(f64, f64)> = kl.zip(results.mean_series(arm, GOLD)?.into_iter().map(|p| p.1)).collect();
+        paths.push(Series::line(*arm, i, &points));
+    }
+    let n = results.plan().seeds.len();
+    let caption = format!(
+        "Gold reward of samples against divergence from {from}, evaluation by evaluation; means over {n} seeds."
+    );
+    Ok(Plot::lines("paths", &caption, "KL (nats)", "gold reward", paths))
 }

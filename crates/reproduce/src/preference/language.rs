@@ -5,12 +5,11 @@ use autodidact_core::landscape::put;
 use autodidact_core::nn::{Gpt, GptConfig};
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule, StateDict};
 use autodidact_core::schedule::{Schedule, Shape};
-use autodidact_core::text::{Sampler, SamplerConfig, pad, response_log_probs};
+use autodidact_core::text::{Sampler, SamplerConfig, pad, pad_left, response_log_probs};
 use autodidact_core::train::{Step, TrainConfig, Trainer};
 use autodidact_core::{Error, Result as CoreResult, error::check_range, seed};
 use autodidact_datasets::batch::Order;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
@@ -108,7 +107,13 @@ impl Sequences {
         Ok(each.sum_dim_intlist([1i64].as_slice(), false, Kind::Float))
     }
 
-    /// The same without gradients, however many there are.
+    /// Mean negative log-probability of the response tokens of some rows.
+    pub fn loss(&self, model: &Gpt, rows: &[i64]) -> CoreResult<Tensor> {
+        let batch = self.rows(&Tensor::from_slice(rows).to_device(self.tokens.device()));
+        Ok(-batch.log_probs(model)?.sum(Kind::Float) / batch.response.sum(Kind::Float))
+    }
+
+    /// Log-probabilities without gradients, however many there are.
     pub fn scores(&self, model: &Gpt) -> CoreResult<Tensor> {
         tch::no_grad(|| {
             let parts = (0..self.len()).step_by(AT_ONCE).map(|from| {
@@ -124,14 +129,13 @@ impl Sequences {
 /// How responses are drawn.
 pub(crate) struct Sampling {
     pub temperature: f64,
-    pub top_p: Option<f64>,
     /// Most tokens.
     pub most: usize,
     pub end: i64,
     pub padding: i64,
 }
 
-/// One response to each prompt. Prompts of one length are sampled together.
+/// One response to each prompt.
 pub(crate) fn sample(
     model: &Gpt,
     prompts: &[Vec<i64>],
@@ -143,27 +147,23 @@ pub(crate) fn sample(
     let config = SamplerConfig {
         max_new: how.most as i64,
         temperature: how.temperature,
-        top_p: how.top_p,
         stop: vec![how.end],
         padding: how.padding,
         ..SamplerConfig::default()
     };
     let sampler = Sampler::new(model, config)?;
-    let mut by_length: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    prompts.iter().enumerate().for_each(|(i, p)| by_length.entry(p.len()).or_default().push(i));
-    let mut all = vec![None; prompts.len()];
-    for part in by_length.values().flat_map(|places| places.chunks(AT_ONCE)) {
-        let asked: Vec<Vec<i64>> = part.iter().map(|&i| prompts[i].clone()).collect();
-        let (tokens, _) = pad(&asked, how.padding, device)?;
-        let rows = sampler.sample(&tokens)?.to_device(Device::Cpu);
+    let mut all = vec![];
+    for part in prompts.chunks(AT_ONCE) {
+        let (tokens, mask) = pad_left(part, how.padding, device)?;
+        let rows = sampler.sample_padded(&tokens, &mask)?.to_device(Device::Cpu);
         let width = rows.size()[1] as usize;
         let rows: Vec<i64> = rows.reshape([-1]).try_into()?;
-        for ((&i, prompt), row) in part.iter().zip(asked).zip(rows.chunks(width)) {
+        for (prompt, row) in part.iter().zip(rows.chunks(width)) {
             let count = row.iter().position(|&t| t == how.end).map_or(width, |end| end + 1);
-            all[i] = Some(Sequence { prompt, response: row[..count].to_vec() });
+            all.push(Sequence { prompt: prompt.clone(), response: row[..count].to_vec() });
         }
     }
-    Ok(all.into_iter().flatten().collect())
+    Ok(all)
 }
 
 /// Supervised training on responses: AdamW with warm-up and a cosine to a tenth.
@@ -196,31 +196,35 @@ impl Supervised {
         observe: impl FnMut(usize, Option<f64>) -> Result<()>,
     ) -> Result<()> {
         let order = Order::new(data.len(), self.batch, seed)?;
+        self.minimise(policy, seed, |step| data.loss(&policy.model, &order.batch(step.index)), observe)
+    }
+
+    /// The same for a loss of each step.
+    pub fn minimise(
+        &self,
+        policy: &Policy,
+        seed: u64,
+        loss: impl FnMut(Step) -> CoreResult<Tensor>,
+        observe: impl FnMut(usize, Option<f64>) -> Result<()>,
+    ) -> Result<()> {
         let schedule = Schedule::new(self.lr, self.steps, Shape::cosine_to(0.1)).warmup(self.warmup);
-        let config = TrainConfig { clip_norm: Some(1.0), ..TrainConfig::new(schedule, seed) };
-        let optimizer = Optimizer::new(Rule::AdamW(Adam::default()), vec![Group::all(&policy.vs, self.weight_decay)])?;
-        observed(
-            Trainer::new(config, &policy.vs, optimizer)?,
-            |step| {
-                let index = Tensor::from_slice(&order.batch(step.index)).to_device(policy.vs.device());
-                let batch = data.rows(&index);
-                let tokens = batch.response.sum(Kind::Float);
-                Ok(-batch.log_probs(&policy.model)?.sum(Kind::Float) / tokens)
-            },
-            observe,
-        )
+        minimise(&policy.vs, (schedule, self.weight_decay, seed), loss, observe)
     }
 }
 
-/// Trains, with an observer (of the steps done, and the loss where it is known) that may fail in its own way.
-pub(crate) fn observed(
-    trainer: Trainer<'_>,
+/// AdamW on a schedule, gradients clipped to norm 1, with an observer (of the steps done, and the loss where it is known) that may fail
+/// in its own way.
+pub(crate) fn minimise(
+    vs: &VarStore,
+    (schedule, weight_decay, seed): (Schedule, f64, u64),
     loss: impl FnMut(Step) -> CoreResult<Tensor>,
     mut observe: impl FnMut(usize, Option<f64>) -> Result<()>,
 ) -> Result<()> {
+    let config = TrainConfig { clip_norm: Some(1.0), ..TrainConfig::new(schedule, seed) };
+    let optimizer = Optimizer::new(Rule::AdamW(Adam::default()), vec![Group::all(vs, weight_decay)])?;
     // The trainer's callbacks know the library's errors only.
     let mut failure = None;
-    let done = trainer.run(loss, |p| {
+    let done = Trainer::new(config, vs, optimizer)?.run(loss, |p| {
         observe(p.done, p.loss).map_err(|e| {
             failure = Some(e);
             Error::Failed("evaluation".into())

@@ -166,7 +166,7 @@ impl Experiment for OnlineSelfPreferring {
                 "C1",
                 "Preference strength avoids over-fitting",
                 "figure: win rates with hard labels fall after a while, with strengths they do not",
-                "(a) Gold reward at the last step, soft minus hard labels of the own judge, paired by seed: the 95 % interval is above 0; (b) the hard arm's mean gold reward is more than 2 standard errors below its maximum, or its divergence from the start more than 1.5 times that of the soft arm. Partly if one of the two.",
+                "(a) Gold reward at the last step, soft minus hard labels of the own judge, paired by seed: the 95 % interval is above 0; (b) the hard arm's mean gold reward is more than 2 standard errors (over seeds) below its maximum, or, where the means of both first reach the same reward, its divergence from the start more than 1.5 times that of the soft arm. Partly if one of the two. Like C3 to C5 judged only if the judge agrees with the reward in 62 % of fresh pairs: below that no model can teach itself.",
             ),
             Claim::new(
                 "C2",

@@ -89,7 +89,7 @@ fn rpo_arm(eta: f64) -> String {
 /// Mean change of log-probabilities of the training pairs.
 const CHOSEN: &str = "change of log-probability, chosen (nats)";
 const REJECTED: &str = "change of log-probability, rejected (nats)";
-/// The implicit reward of the policy's own samples.
+/// The implicit reward of the policy's own samples, at the beta that most arms have.
 const PROXY: &str = "implicit reward of samples";
 /// Gold reward on prompts kept out of the pairs.
 const VALIDATION: &str = ", prompts kept out";
@@ -213,7 +213,7 @@ impl Experiment for RpoExperiment {
                 "C3b",
                 "DPO over-optimises where RPO does not",
                 "the paper's motivation",
-                "Mean gold reward over seeds at the last step against its maximum over the evaluations: DPO's is lower by more than 2 standard errors of that difference, RPO's is not. Partly if RPO's is too, but less so than DPO's.",
+                "Mean gold reward over seeds at the last step against its maximum over the evaluations: DPO's is lower by more than 2 standard errors of that difference (over seeds), RPO's is not. Partly if RPO's is too, but less so than DPO's.",
             ),
             Claim::new(
                 "C4",
@@ -297,6 +297,6 @@ impl Experiment for RpoExperiment {
     }
 
     fn note(&self, _plan: &Plan) -> String {
-        "The language, its reward and the preferences (labels drawn from the reward's differences) are generated; the model is a decoder of 0.1 million weights, and the pairs are few and noisy, a regime in which DPO over-optimises. All arms share pairs, order, rate and steps; the eta that the claims are judged by was chosen on a seed that the result does not use, by gold reward on prompts kept out of the pairs. On the bandits DPO takes 2,000 gradient steps (its optimum can lie at infinity), RPO's unique optimum is found by L-BFGS.".to_owned()
+        "The language, its reward and the preferences (labels drawn from the reward's differences) are generated; the model is a decoder of 0.1 million weights, and the pairs are few and noisy, a regime in which DPO over-optimises. All arms of a reference share pairs and order, and all arms rate and steps; the eta that the claims are judged by was chosen on a seed that the result does not use, by gold reward on prompts kept out of the pairs. On the bandits DPO takes 2,000 gradient steps (its optimum can lie at infinity), RPO's unique optimum is found by L-BFGS.".to_owned()
     }
 }

@@ -1,6 +1,6 @@
 //! Findings and plots.
 
-use super::super::garland::{GOLD, GOLD_ERROR, KL, LENGTH, win_rate};
+use super::super::garland::{GOLD, GOLD_ERROR, KL, LENGTH, paths, win_rate};
 use super::{
     ARMS, CREAM, Config, DYNAMIC, FIXED, LABELS, ORACLE, RATE, RATES, REWARDS, RIGHT, SPEARMAN, SRLM, TAU, TOP,
 };
@@ -183,21 +183,9 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
     let over_rounds = |name: &str, what: &str, y: &str, metric: &str| -> Result<Plot> {
         Ok(Plot::lines(name, &format!("{what}; means over {n} seeds."), "rounds done", y, lines(metric)?))
     };
-    let mut paths = vec![];
-    for (i, arm) in ARMS.iter().enumerate() {
-        let kl = results.mean_series(arm, KL)?.into_iter().map(|p| p.1);
-        let points: Vec<(f64, f64)> = kl.zip(results.mean_series(arm, GOLD)?.into_iter().map(|p| p.1)).collect();
-        paths.push(Series::line(*arm, i, &points));
-    }
     Ok(vec![
         over_rounds("gold", "Gold reward of samples on held-out prompts", "gold reward", GOLD)?,
-        Plot::lines(
-            "paths",
-            &format!("Gold reward against divergence from the base, round by round; means over {n} seeds."),
-            "KL (nats)",
-            "gold reward",
-            paths,
-        ),
+        paths(results, &ARMS, "the base")?,
         over_rounds(
             "labels",
             "Share of the labels that a round trains on (the last: would train on) that agree with the gold reward",

@@ -116,7 +116,7 @@ pub(super) fn cell(method: Method, config: &Config, context: &mut Context<'_>) -
     let policy = config.base.policy(&start.tuned, device)?;
     let previous = config.base.policy(&start.before, device)?;
     let held_out = spread(&prompts(true), 24 * config.samples);
-    let run = context.arm_seed("rounds");
+    let run = context.seed("rounds");
     for round in 0..=config.rounds {
         let seed_of = |what: &str| seed::derive(run, &[what, &round.to_string()]);
         let evaluation = Evaluation::of(&policy.model, &base.model, &held_out, seed_of("evaluation"), device)?;

@@ -1,6 +1,6 @@
 //! Findings and plots.
 
-use super::super::garland::{GOLD, GOLD_ERROR, KL, LENGTH};
+use super::super::garland::{Fall, GOLD, KL, LENGTH, paths};
 use super::{
     ACCURACY, BEST_WORST, CALIBRATION, DPO, FEW_HARD, FEW_RLOO, FEW_SOFT, HARD, IPO, MARGIN, ORACLE, ORACLE_HARD,
     RANDOM, RLOO, SOFT, STRENGTHS, WINS, arms,
@@ -37,30 +37,50 @@ impl Judge<'_> {
         Ok(words.collect::<Result<Vec<_>>>()?.join(", "))
     }
 
+    /// Mean agreement of an arm's judge with the reward on fresh pairs at the start, in percent.
+    fn agreement(&self, arm: &str) -> Result<f64> {
+        Ok(self.results.mean_series(arm, ACCURACY)?[0].1)
+    }
+
+    /// The verdict of a claim on self-judging: not judged where the judge cannot teach.
+    fn if_able(&self, verdict: Verdict) -> Result<Verdict> {
+        Ok(if self.agreement(SOFT)? < ABLE { Verdict::NotJudged } else { verdict })
+    }
+
+    /// Divergence at which an arm's mean gold reward first reaches a value, on the line between evaluations; none if it never does.
+    fn divergence_at(&self, arm: &str, gold: f64) -> Result<Option<f64>> {
+        let (rewards, kl) = (self.results.mean_series(arm, GOLD)?, self.results.mean_series(arm, KL)?);
+        if rewards[0].1 >= gold {
+            return Ok(Some(kl[0].1));
+        }
+        let crossing = (1..rewards.len()).find(|&i| rewards[i].1 >= gold);
+        Ok(crossing.map(|i| {
+            let share = (gold - rewards[i - 1].1) / (rewards[i].1 - rewards[i - 1].1);
+            kl[i - 1].1 + share * (kl[i].1 - kl[i - 1].1)
+        }))
+    }
+
     /// C1.
     fn strength(&self) -> Result<Finding> {
         let gain = self.difference(SOFT, HARD)?;
-        let course = self.results.mean_series(HARD, GOLD)?;
-        let seeds = self.results.seeds(HARD);
-        let mut squares = 0.0;
-        for seed in &seeds {
-            squares += self.results.value(HARD, *seed, GOLD_ERROR)?.powi(2);
-        }
-        // Of the difference of two evaluations.
-        let error = (2.0 * squares).sqrt() / seeds.len() as f64;
-        let top = course.iter().map(|p| p.1).fold(f64::NEG_INFINITY, f64::max);
-        let fall = top - course.last().map_or(f64::NAN, |p| p.1);
-        let further = self.results.mean(HARD, KL)? / self.results.mean(SOFT, KL)?;
-        let overfits = Verdict::of(fall > 2.0 * error || further > 1.5).with_seeds(seeds.len());
+        let fall = Fall::of(self.results, HARD)?;
+        let top = |arm: &str| -> Result<f64> {
+            Ok(self.results.mean_series(arm, GOLD)?.iter().map(|p| p.1).fold(f64::NEG_INFINITY, f64::max))
+        };
+        let level = top(SOFT)?.min(top(HARD)?);
+        let further = match (self.divergence_at(HARD, level)?, self.divergence_at(SOFT, level)?) {
+            (Some(hard), Some(soft)) if soft > 0.0 => hard / soft,
+            _ => f64::NAN,
+        };
+        let n = self.results.seeds(HARD).len();
+        let overfits = Verdict::of(fall.is_clear() || further > 1.5).with_seeds(n);
         let judged = self.results.mean_series(SOFT, ACCURACY)?;
-        let able = judged[0].1;
         let note = format!(
-            "Gold reward at the last step, soft minus hard labels. Hard labels fall by {fall:.2} from their maximum ({:.1} standard errors) and end {further:.2} times as far from the start. {}. With the oracle's labels: {}, soft minus hard {:+}. The judge agrees with the reward in {able:.1} % of fresh pairs at the start ({} needed), {:.1} % at the end; calibration error {:.1} %. Mean size of margins at the end: soft {:.1}, hard {:.1} nats.",
-            fall / error,
+            "Gold reward at the last step, soft minus hard labels. Hard labels fall by {fall} from their maximum, and are {further:.2} times as far from the start as soft ones where both have {level:.2}. {}. With the oracle's labels: {}, soft minus hard {:+}. The judge agrees with the reward in {:.1} % of fresh pairs at the start ({ABLE} needed), {:.1} % at the end; calibration error {:.1} %. Mean size of margins at the end: soft {:.1}, hard {:.1} nats.",
             self.described(&[SOFT, HARD, BEST_WORST])?,
             self.described(&[ORACLE, ORACLE_HARD])?,
             self.difference(ORACLE, ORACLE_HARD)?,
-            ABLE,
+            judged[0].1,
             judged[judged.len() - 1].1,
             self.results.mean_series(SOFT, CALIBRATION)?[0].1,
             self.results.mean(SOFT, MARGIN)?,
@@ -68,7 +88,7 @@ impl Judge<'_> {
         );
         Ok(Finding::new("C1", gain, note)
             .against(self.results.mean(HARD, GOLD)?)
-            .verdict(Verdict::all(&[gain.verdict, overfits])))
+            .verdict(self.if_able(Verdict::all(&[gain.verdict, overfits]))?))
     }
 
     /// C2, reported only.
@@ -99,9 +119,9 @@ impl Judge<'_> {
             stats::mean(&loss(HARD, FEW_HARD)?),
             stats::mean(&rloo),
             self.described(&[SOFT, FEW_SOFT, RLOO, FEW_RLOO])?,
-            self.results.mean_series(FEW_SOFT, ACCURACY)?[0].1
+            self.agreement(FEW_SOFT)?
         );
-        Ok(Finding::new("C3", gain, note).verdict(gain.or_partly()))
+        Ok(Finding::new("C3", gain, note).verdict(self.if_able(gain.or_partly())?))
     }
 
     /// C4.
@@ -119,7 +139,7 @@ impl Judge<'_> {
             self.results.mean(SOFT, LENGTH)?,
             self.results.mean_series(SOFT, LENGTH)?[0].1
         );
-        Ok(Finding::new("C4", above, note).verdict(verdict.with_seeds(wins.len())))
+        Ok(Finding::new("C4", above, note).verdict(self.if_able(verdict.with_seeds(wins.len()))?))
     }
 
     /// C5.
@@ -132,7 +152,9 @@ impl Judge<'_> {
             self.difference(SOFT, IPO)?,
             self.described(&[SOFT, RANDOM, BEST_WORST, DPO, IPO])?
         );
-        Ok(Finding::new("C5", gain, note).against(self.results.mean(RANDOM, GOLD)?).verdict(gain.or_partly()))
+        Ok(Finding::new("C5", gain, note)
+            .against(self.results.mean(RANDOM, GOLD)?)
+            .verdict(self.if_able(gain.or_partly())?))
     }
 }
 
@@ -150,12 +172,6 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
     let by_step = |name: &str, what: &str, y: &str, metric: &str| -> Result<Plot> {
         Ok(Plot::lines(name, &format!("{what}; means over {n} seeds."), "step", y, lines(metric)?))
     };
-    let mut paths = vec![];
-    for (i, arm) in shown.iter().enumerate() {
-        let kl = results.mean_series(arm, KL)?.into_iter().map(|p| p.1);
-        let points: Vec<(f64, f64)> = kl.zip(results.mean_series(arm, GOLD)?.into_iter().map(|p| p.1)).collect();
-        paths.push(Series::line(*arm, i, &points));
-    }
     let mut bins = [0.0; 10];
     for seed in results.seeds(SOFT) {
         for s in results.array(SOFT, seed, STRENGTHS)? {
@@ -168,13 +184,7 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
     });
     Ok(vec![
         by_step("gold", "Gold reward of samples", "gold reward", GOLD)?,
-        Plot::lines(
-            "paths",
-            &format!("Gold reward against divergence from the start, evaluation by evaluation; means over {n} seeds."),
-            "KL (nats)",
-            "gold reward",
-            paths,
-        ),
+        paths(results, &shown, "the start")?,
         by_step(
             "judge",
             "Share of fresh pairs of the policy's answers on which the judge agrees with the reward",

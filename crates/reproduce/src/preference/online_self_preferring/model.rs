@@ -1,15 +1,14 @@
 //! The ability stage, the judge, and a reward model.
 
 use super::super::garland::{Answer, Pairs};
-use super::super::language::{Policy, Sequence, Sequences, observed};
+use super::super::language::{Policy, Sequence, Sequences, minimise};
 use super::Config;
 use crate::runner::Context;
 use anyhow::Result;
 use autodidact_core::landscape::values;
 use autodidact_core::nn::Gpt;
-use autodidact_core::optim::{Adam, Group, Optimizer, Rule, StateDict};
+use autodidact_core::optim::StateDict;
 use autodidact_core::schedule::{Schedule, Shape};
-use autodidact_core::train::{TrainConfig, Trainer};
 use autodidact_core::{Result as CoreResult, seed};
 use autodidact_datasets::batch::Order;
 use autodidact_datasets::synthetic::Garland;
@@ -50,18 +49,12 @@ pub(super) fn ability(
         };
         let (order_a, order_v) = (order(&answers, "answers")?, order(&verdicts, "verdicts")?);
         let stage = &config.ability;
-        let schedule = Schedule::new(stage.lr, stage.steps, Shape::cosine_to(0.1)).warmup(stage.warmup);
-        let training = TrainConfig { clip_norm: Some(1.0), ..TrainConfig::new(schedule, run) };
-        let optimizer = Optimizer::new(Rule::AdamW(Adam::default()), vec![Group::all(&policy.vs, stage.weight_decay)])?;
-        let mean = |data: &Sequences, index: &[i64]| -> CoreResult<Tensor> {
-            let batch = data.rows(&Tensor::from_slice(index).to_device(device));
-            Ok(-batch.log_probs(&policy.model)?.sum(Kind::Float) / batch.response.sum(Kind::Float))
-        };
-        observed(
-            Trainer::new(training, &policy.vs, optimizer)?,
+        stage.minimise(
+            &policy,
+            run,
             |step| {
-                let both = mean(&answers, &order_a.batch(step.index))? + mean(&verdicts, &order_v.batch(step.index))?;
-                Ok(both * 0.5)
+                let answers = answers.loss(&policy.model, &order_a.batch(step.index))?;
+                Ok((answers + verdicts.loss(&policy.model, &order_v.batch(step.index))?) * 0.5)
             },
             |done, loss| {
                 context.progress(done, stage.steps, loss);
@@ -130,10 +123,9 @@ impl RewardModel {
         let (chosen, rejected) = (of(&pairs.chosen), of(&pairs.rejected));
         let order = Order::new(chosen.len(), 32.min(chosen.len()), seed)?;
         let schedule = Schedule::new(config.reward_lr, config.reward_steps, Shape::cosine_to(0.1));
-        let training = TrainConfig { clip_norm: Some(1.0), ..TrainConfig::new(schedule, seed) };
-        let optimizer = Optimizer::new(Rule::AdamW(Adam::default()), vec![Group::all(&model.policy.vs, 0.01)])?;
-        observed(
-            Trainer::new(training, &model.policy.vs, optimizer)?,
+        minimise(
+            &model.policy.vs,
+            (schedule, 0.01, seed),
             |step| {
                 let index = order.batch(step.index);
                 let pick = |from: &[Sequence]| index.iter().map(|&i| from[i as usize].clone()).collect::<Vec<_>>();

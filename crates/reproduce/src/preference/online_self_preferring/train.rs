@@ -1,15 +1,13 @@
 //! One cell: offline pairs, the ability stage, and training on fresh answers (or on the pairs again).
 
 use super::super::garland::{Answer, Evaluation, PairData, Pairs, answers, prompts, rewards, spread, win_rate};
-use super::super::language::{Policy, Sequence, Sequences, observed};
+use super::super::language::{Policy, Sequence, Sequences, minimise};
 use super::model::{RewardModel, ability, verdicts};
 use super::{ACCURACY, CALIBRATION, Config, MARGIN, Method, Pairing, Referee, STRENGTHS, WINS};
 use crate::runner::Context;
 use anyhow::Result;
 use autodidact_core::nn::Gpt;
-use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
 use autodidact_core::schedule::{Schedule, Shape};
-use autodidact_core::train::{TrainConfig, Trainer};
 use autodidact_core::{Error, Result as CoreResult, seed};
 use autodidact_datasets::synthetic::{Garland, GarlandPrompt};
 use autodidact_preference::losses::{dpo, ipo, soft_label_dpo};
@@ -69,14 +67,15 @@ pub(super) fn cell(method: Method, few: bool, config: &Config, context: &mut Con
         }
         Method::Rloo => {
             let reward = RewardModel::train(&start, &pairs, config, seed::derive(run, &["reward"]), device)?;
-            let loss = |answers: &[Answer]| policy_gradient(&policy, &reference, &reward, answers, config);
+            let loss = |answers: &[Answer], _| policy_gradient(&policy, &reference, &reward, answers, config);
             online(&policy, config, loss, observe, context)
         }
         Method::Online { referee, soft, pairing } => {
             let margins = RefCell::new(vec![]);
             let strengths = RefCell::new(vec![]);
-            let loss = |answers: &[Answer]| -> Result<Tensor> {
-                let (loss, margin, used) = preference(&policy, &reference, (referee, soft, pairing), answers, config)?;
+            let loss = |answers: &[Answer], step_seed: u64| -> Result<Tensor> {
+                let (loss, margin, used) =
+                    preference(&policy, &reference, (referee, soft, pairing, step_seed), answers, config)?;
                 margins.borrow_mut().push(margin);
                 if strengths.borrow().is_empty() {
                     *strengths.borrow_mut() = used;
@@ -93,30 +92,29 @@ pub(super) fn cell(method: Method, few: bool, config: &Config, context: &mut Con
     }
 }
 
-/// Steps on fresh answers: K to each of some prompts, prompt by prompt.
+/// Steps on fresh answers, K to each of some prompts, prompt by prompt; the loss also sees the step's seed.
 fn online(
     policy: &Policy,
     config: &Config,
-    loss: impl Fn(&[Answer]) -> Result<Tensor>,
+    loss: impl Fn(&[Answer], u64) -> Result<Tensor>,
     observe: impl Fn(usize, &mut Context<'_>) -> Result<()>,
     context: &mut Context<'_>,
 ) -> Result<()> {
     let device = policy.vs.device();
     let run = context.seed("online");
     let schedule = Schedule::new(config.lr, config.steps, Shape::Constant);
-    let training = TrainConfig { clip_norm: Some(1.0), log_every: 1, ..TrainConfig::new(schedule, run) };
-    let optimizer = Optimizer::new(Rule::AdamW(Adam::default()), vec![Group::all(&policy.vs, 0.0)])?;
     let from = prompts(false);
     observe(0, context)?;
-    observed(
-        Trainer::new(training, &policy.vs, optimizer)?,
+    minimise(
+        &policy.vs,
+        (schedule, 0.0, run),
         |step| {
             let step_seed = seed::derive(run, &[&step.index.to_string()]);
             let mut rng = seed::rng(step_seed, &["prompts"]);
             let asked: Vec<GarlandPrompt> = (0..config.prompts)
                 .flat_map(|_| vec![*from.choose(&mut rng).expect("there are 72"); config.answers])
                 .collect();
-            let step = || loss(&answers(&policy.model, &asked, 1.0, step_seed, device)?);
+            let step = || loss(&answers(&policy.model, &asked, 1.0, step_seed, device)?, step_seed);
             step().map_err(|e| Error::Failed(format!("{e:#}")))
         },
         |done, loss| {
@@ -137,7 +135,7 @@ fn log_ratios(policy: &Policy, reference: &Policy, answers: &[Answer]) -> Result
 fn preference(
     policy: &Policy,
     reference: &Policy,
-    (referee, soft, pairing): (Referee, bool, Pairing),
+    (referee, soft, pairing, step_seed): (Referee, bool, Pairing, u64),
     answers: &[Answer],
     config: &Config,
 ) -> Result<(Tensor, f64, Vec<f64>)> {
@@ -145,8 +143,7 @@ fn preference(
     let k = config.answers;
     let all = strengths(&reference.model, referee, answers, config, device)?;
     let (mut better, mut worse, mut target) = (vec![], vec![], vec![]);
-    // The choice by chance depends on the answers alone, which the step's seed decides.
-    let mut rng = seed::rng(answers.iter().flat_map(|a| &a.sequence.response).sum::<i64>() as u64, &["pair"]);
+    let mut rng = seed::rng(step_seed, &["pair"]);
     for (prompt, of_prompt) in all.iter().enumerate() {
         let pairs = match pairing {
             Pairing::Ranked(ranked) => ranked.pairs(of_prompt),

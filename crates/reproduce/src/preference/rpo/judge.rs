@@ -1,6 +1,6 @@
 //! Findings and plots.
 
-use super::super::garland::{GOLD, GOLD_ERROR, KL, win_rate};
+use super::super::garland::{Fall, GOLD, KL, win_rate};
 use super::{BANDIT, CHOSEN, Config, DPO, IPO, MEAN, PROXY, REJECTED, REWARDS, SECOND_DPO, SECOND_RPO, SFT, STRONG};
 use super::{bandit, rpo_arm};
 use crate::plot::{Plot, Series};
@@ -113,44 +113,27 @@ impl Judge<'_> {
         Ok(Finding::new("C3", lead, note).against(0.0).verdict(lead.or_partly()))
     }
 
-    /// Fall of the mean gold reward from its maximum to the last step, in standard errors.
-    fn fall(&self, arm: &str) -> Result<(f64, f64)> {
-        let gold = self.results.mean_series(arm, GOLD)?;
-        let seeds = self.results.seeds(arm);
-        let error = |at: usize| -> Result<f64> {
-            let mut squares = 0.0;
-            for seed in &seeds {
-                squares += self.results.series(arm, *seed, GOLD_ERROR)?[at].1.powi(2);
-            }
-            Ok(squares.sqrt() / seeds.len() as f64)
-        };
-        let last = gold.len() - 1;
-        let top = (0..=last).max_by(|a, b| gold[*a].1.total_cmp(&gold[*b].1)).expect("there are evaluations");
-        let fall = gold[top].1 - gold[last].1;
-        Ok((fall, if top == last { 0.0 } else { fall / error(top)?.hypot(error(last)?) }))
-    }
-
     /// C3b.
     fn collapse(&self) -> Result<Finding> {
-        let ((dpo, dpo_errors), (rpo, rpo_errors)) = (self.fall(DPO)?, self.fall(&self.rpo)?);
-        let verdict = match (dpo_errors > 2.0, rpo_errors > 2.0) {
+        let (dpo, rpo) = (Fall::of(self.results, DPO)?, Fall::of(self.results, &self.rpo)?);
+        let verdict = match (dpo.is_clear(), rpo.is_clear()) {
             (true, false) => Verdict::Reproduced,
-            (true, true) if rpo < dpo => Verdict::Partly,
+            (true, true) if rpo.fall < dpo.fall => Verdict::Partly,
             _ => Verdict::NotReproduced,
         };
         let mut each = vec![];
         for (arm, _) in self.config.methods() {
-            let (fall, errors) = self.fall(&arm)?;
-            each.push(format!("{arm} {fall:.2} ({errors:.1})"));
+            each.push(format!("{arm} {}", Fall::of(self.results, &arm)?));
         }
         let n = self.results.seeds(DPO).len();
         let note = format!(
-            "Fall of DPO's mean gold reward from its maximum to the last step, {dpo_errors:.1} standard errors; {} falls by {rpo:.2}, {rpo_errors:.1} standard errors. All: {}.",
+            "Fall of DPO's mean gold reward from its maximum over the evaluations (which chance makes look high) to the last step, {dpo}; {} falls by {rpo}. Standard errors are those of the seeds' differences. All: {}.",
             self.rpo,
             each.join(", ")
         );
-        let judgement = Judgement { estimate: Estimate { n, ..Estimate::exact(dpo) }, verdict: verdict.with_seeds(n) };
-        Ok(Finding::new("C3b", judgement, note).against(rpo))
+        let estimate = Estimate { n, ..Estimate::exact(dpo.fall) };
+        let judgement = Judgement { estimate, verdict: verdict.with_seeds(n) };
+        Ok(Finding::new("C3b", judgement, note).against(rpo.fall))
     }
 
     /// C5.

@@ -1,21 +1,18 @@
 //! One cell of the language task: a reference that can edit, training on pairs, answers and their revisions.
 
-use super::super::garland::{Answer, PairData, Pairs, answers, prompts, win_rate, world};
-use super::super::language::{Policy, Sampling, Sequence, Sequences, sample};
+use super::super::garland::{Answer, PairData, Pairs, answers, gold_reward, prompts, sampling, win_rate, world};
+use super::super::language::{Policy, Sequence, Sequences, sample};
 use super::{COPIES, Config, Method, SETS, gold, wins, words};
 use crate::runner::Context;
 use anyhow::Result;
 use autodidact_core::landscape::values;
 use autodidact_core::nn::Gpt;
-use autodidact_core::optim::{Adam, Group, Optimizer, Rule, StateDict};
-use autodidact_core::schedule::{Schedule, Shape};
-use autodidact_core::train::{TrainConfig, Trainer};
+use autodidact_core::optim::StateDict;
 use autodidact_core::{Result as CoreResult, seed, stats};
-use autodidact_datasets::batch::Order;
 use autodidact_datasets::synthetic::{Garland, GarlandPrompt};
 use autodidact_preference::losses::{dpo, ipo};
 use autodidact_preference::srpo::{RevisionTemplate, Srpo, SrpoLogRatios};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 fn template() -> RevisionTemplate {
     RevisionTemplate { marker: vec![Garland::REV], end: Garland::EOS }
@@ -96,7 +93,13 @@ pub(super) fn cell(method: Method, config: &Config, context: &mut Context<'_>) -
         )?,
         Method::Srpo { alpha } => {
             let srpo = Srpo { beta: config.srpo_beta, alpha };
-            train(srpo, &policy, &Six::new(&pairs, &reference.model, device)?, config, order, context)?;
+            let six = Six::new(&pairs, &reference.model, device)?;
+            config.training.minimise(
+                &policy,
+                (pairs.chosen.len(), order),
+                |index| Ok(srpo.forward(&six.ratios(&policy.model, index)?, None)?.total),
+                |done, loss| report(done, loss, context),
+            )?;
         }
     }
     for (set, name) in SETS.iter().enumerate() {
@@ -109,7 +112,6 @@ pub(super) fn cell(method: Method, config: &Config, context: &mut Context<'_>) -
 struct Six {
     sequences: Vec<Sequences>,
     reference: Vec<Tensor>,
-    count: usize,
 }
 
 impl Six {
@@ -130,7 +132,7 @@ impl Six {
         ];
         let sequences = sides.iter().map(|s| Sequences::new(s, Garland::PAD, device)).collect::<Result<Vec<_>>>()?;
         let reference = sequences.iter().map(|s| s.scores(reference)).collect::<CoreResult<Vec<_>>>()?;
-        Ok(Self { sequences, reference, count: pairs.chosen.len() })
+        Ok(Self { sequences, reference })
     }
 
     fn ratios(&self, model: &Gpt, index: &Tensor) -> CoreResult<SrpoLogRatios> {
@@ -149,25 +151,6 @@ impl Six {
     }
 }
 
-fn train(srpo: Srpo, policy: &Policy, six: &Six, config: &Config, seed: u64, context: &Context<'_>) -> Result<()> {
-    let training = &config.training;
-    let order = Order::new(six.count, training.batch, seed)?;
-    let schedule = Schedule::new(training.lr, training.steps, Shape::Constant).warmup(training.warmup);
-    let run = TrainConfig { clip_norm: Some(1.0), ..TrainConfig::new(schedule, seed) };
-    let optimizer = Optimizer::new(Rule::AdamW(Adam::default()), vec![Group::all(&policy.vs, 0.0)])?;
-    Trainer::new(run, &policy.vs, optimizer)?.run(
-        |step| {
-            let index = Tensor::from_slice(&order.batch(step.index)).to_device(policy.vs.device());
-            Ok(srpo.forward(&six.ratios(&policy.model, &index)?, None)?.total.mean(Kind::Float))
-        },
-        |p| {
-            context.progress(p.done, p.total, p.loss);
-            Ok(())
-        },
-    )?;
-    Ok(())
-}
-
 /// Answers to the prompts of corpus sentences, and their revisions, against those sentences.
 fn revise(model: &Gpt, set: usize, name: &str, config: &Config, context: &mut Context<'_>) -> Result<()> {
     let device = context.plan.device;
@@ -183,7 +166,6 @@ fn revise(model: &Gpt, set: usize, name: &str, config: &Config, context: &mut Co
         }
     }
     let run = context.arm_seed(name);
-    let how = Sampling { temperature: 1.0, top_p: None, most: Garland::MOST, end: Garland::EOS, padding: Garland::PAD };
     let mut now: Vec<Vec<i64>> = answers(model, &asked, 1.0, seed::derive(run, &["0"]), device)?
         .into_iter()
         .map(|a| a.sequence.response)
@@ -192,7 +174,7 @@ fn revise(model: &Gpt, set: usize, name: &str, config: &Config, context: &mut Co
         if revision > 0 {
             let contexts: Vec<Vec<i64>> =
                 asked.iter().zip(&now).map(|(p, y)| template().context(&p.tokens(), y)).collect();
-            let next = sample(model, &contexts, &how, seed::derive(run, &[&revision.to_string()]), device)?;
+            let next = sample(model, &contexts, &sampling(1.0), seed::derive(run, &[&revision.to_string()]), device)?;
             let next: Vec<Vec<i64>> = next.into_iter().map(|s| s.response).collect();
             if set == 0 && revision == 1 {
                 let same = now.iter().zip(&next).filter(|(a, b)| a == b).count();
@@ -200,14 +182,7 @@ fn revise(model: &Gpt, set: usize, name: &str, config: &Config, context: &mut Co
             }
             now = next;
         }
-        let rewards: Vec<f64> = asked
-            .iter()
-            .zip(&now)
-            .map(|(prompt, y)| {
-                let (tokens, finished) = Garland::response(y);
-                world.reward(prompt, tokens, finished).total()
-            })
-            .collect();
+        let rewards: Vec<f64> = asked.iter().zip(&now).map(|(p, y)| gold_reward(&world, p, y)).collect();
         let length = now.iter().map(|y| Garland::response(y).0.len() as f64).collect::<Vec<_>>();
         context.metric(revision, &wins(name), 100.0 * win_rate(&rewards, &corpus));
         context.metric(revision, &gold(name), stats::mean(&rewards));
