@@ -22,3 +22,8 @@ pub mod rpo;
 pub mod srpo;
 
 mod tabular;
+
+/// What the README shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

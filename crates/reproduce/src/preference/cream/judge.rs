@@ -1,6 +1,6 @@
 //! Findings and plots.
 
-use super::super::garland::{GOLD, GOLD_ERROR, KL, LENGTH, paths, win_rate};
+use super::super::garland::{Fall, GOLD, GOLD_ERROR, KL, LENGTH, paths, win_rate};
 use super::{
     ARMS, CREAM, Config, DYNAMIC, FIXED, LABELS, ORACLE, RATE, RATES, REWARDS, RIGHT, SPEARMAN, SRLM, TAU, TOP,
 };
@@ -55,7 +55,7 @@ impl Judge<'_> {
         let estimate = stats::mean_ci(&falls, verdict::LEVEL).unwrap_or(Estimate::exact(stats::mean(&falls)));
         let verdict = Verdict::of(3 * fallen >= 2 * seeds.len()).with_seeds(seeds.len());
         let note = format!(
-            "Fall of SRLM's gold reward from its maximum over the rounds to the last; by more than a standard error in {fallen} of {} seeds. Gold reward from the start on: {}.",
+            "Fall of SRLM's gold reward from its maximum over the rounds to the last; by more than a standard error in {fallen} of {} seeds (of several noisy rounds the maximum looks high by chance too). Gold reward from the start on: {}.",
             seeds.len(),
             self.described(&ARMS)?
         );
@@ -91,8 +91,9 @@ impl Judge<'_> {
         let held = course.windows(2).all(|w| w[0].0 - w[1].0 <= w[1].1);
         let n = self.results.seeds(CREAM).len();
         let words: Vec<String> = course.iter().map(|(g, e)| format!("{g:.2} (standard error {e:.2})")).collect();
+        let over_seeds = Fall::of(self.results, CREAM)?;
         let note = format!(
-            "Largest fall of CREAM's mean gold reward from one round to the next. From the start on: {}; words: {:.1} at the end of SRLM, {:.1} of CREAM.",
+            "Largest fall of CREAM's mean gold reward from one round to the next. From the start on: {} (errors of sampling alone; the fall from the maximum to the last round, with its error over the seeds, is {over_seeds}); words: {:.1} at the end of SRLM, {:.1} of CREAM.",
             words.join(", "),
             self.results.mean(SRLM, LENGTH)?,
             self.results.mean(CREAM, LENGTH)?
@@ -125,12 +126,15 @@ impl Judge<'_> {
     fn fixed(&self) -> Result<Finding> {
         let gain = verdict::difference(&self.gold(CREAM)?, &self.gold(FIXED)?, 0.0);
         let error = self.course(CREAM)?.last().map_or(0.0, |c| c.1);
-        let n = self.gold(CREAM)?.len();
-        let verdict = Verdict::of(gain.estimate.value >= -error).with_seeds(n);
+        let (cream, fixed) = (self.gold(CREAM)?, self.gold(FIXED)?);
+        let apart: Vec<f64> = cream.iter().zip(&fixed).map(|(a, b)| a - b).collect();
+        let verdict = Verdict::of(gain.estimate.value >= -error).with_seeds(apart.len());
+        let used = self.results.mean_series(CREAM, RATE)?;
         let note = format!(
-            "Gold reward after the last round of CREAM minus the fixed rate {}; one standard error is {error:.2}. The rate that CREAM used in its rounds ends at {:.2}.",
+            "Gold reward after the last round of CREAM minus the fixed rate {}; one standard error of sampling is {error:.2}; over the seeds, that of the difference is {:.2}. CREAM's rates in its rounds are {}.",
             self.config.fixed,
-            self.results.mean(CREAM, RATE)?
+            stats::standard_error(&apart),
+            used[..used.len() - 1].iter().map(|p| format!("{:.2}", p.1)).collect::<Vec<_>>().join(", ")
         );
         Ok(Finding::new("C6", gain, note).against(self.results.mean(FIXED, GOLD)?).verdict(verdict))
     }

@@ -54,6 +54,8 @@ impl Judge<'_> {
             others.collect::<Result<Vec<_>>>()?.join("; "),
             gaps.join(", "),
         );
+        let n = self.results.seeds(BANDIT).len();
+        let gain = Judgement { estimate: Estimate { n, ..gain.estimate }, ..gain };
         Ok(Finding::new("C1", gain, note).against(stats::mean(&dpo)).verdict(verdict))
     }
 

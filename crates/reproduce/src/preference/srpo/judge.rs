@@ -6,7 +6,7 @@ use crate::plot::{Plot, Series};
 use crate::results::Results;
 use crate::verdict::{self, Finding, Judgement, Verdict};
 use anyhow::Result;
-use autodidact_core::stats;
+use autodidact_core::stats::{self, Estimate};
 
 struct Judge<'a> {
     results: &'a Results,
@@ -61,6 +61,7 @@ impl Judge<'_> {
             stats::mean(&transitive)
         );
         let n = self.results.seeds(BANDIT).len();
+        let exact = Judgement { estimate: Estimate { n, ..exact.estimate }, ..exact };
         Ok(Finding::new("C1", exact, note).against(stats::mean(&exact_ipo)).verdict(Verdict::all(&parts).with_seeds(n)))
     }
 
@@ -96,9 +97,18 @@ impl Judge<'_> {
             _ if srpo.estimate.value > dpo.estimate.value.max(ipo.estimate.value) => Verdict::Partly,
             _ => Verdict::NotReproduced,
         };
+        // Without the first revision, before which whoever starts higher has more to lose.
+        let later = |arm: &str| -> Result<String> {
+            let courses: Vec<Vec<f64>> = self.courses(arm, SETS[0])?.iter().map(|c| c[1..].to_vec()).collect();
+            let revisions: Vec<f64> = (1..=courses[0].len()).map(|r| r as f64).collect();
+            Ok(format!("{:+}", verdict::trend(&revisions, &courses)))
+        };
         let length = |arm: &str| self.results.mean(arm, &words(SETS[0]));
         let note = format!(
-            "Points of win rate for each revision by SRPO; by DPO {dpo:+}, by IPO {ipo:+}. Win rate (%) from no revision on: {}. Words at the end: SRPO {:.1}, DPO {:.1}, reference {:.1}; the reference's revisions change nothing in {:.0} %.",
+            "Points of win rate for each revision by SRPO; by DPO {dpo:+}, by IPO {ipo:+}; from the first revision on SRPO {}, DPO {}, IPO {}. Win rate (%) from no revision on: {}. Words at the end: SRPO {:.1}, DPO {:.1}, reference {:.1}; the reference's revisions change nothing in {:.0} %.",
+            later(SRPO)?,
+            later(DPO)?,
+            later(IPO)?,
             self.described(SETS[0])?,
             length(SRPO)?,
             length(DPO)?,
