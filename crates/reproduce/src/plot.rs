@@ -237,8 +237,11 @@ impl Plot {
             x.start = 0.0;
         }
         let n = bars.len();
+        // As in legends, a letter takes seven pixels or so; half of the drawing is left to the bars.
+        let longest = bars.iter().map(|b| b.0.chars().count()).max().unwrap_or(0) as i32;
+        let names = (20 + 7 * longest).clamp(210, SIZE.0 as i32 / 2);
         let mut chart = ChartBuilder::on(root);
-        chart.margin(12).margin_right(20).x_label_area_size(48).y_label_area_size(210);
+        chart.margin(12).margin_right(20).x_label_area_size(48).y_label_area_size(names);
         let mut chart = chart.build_cartesian_2d(x, -0.5..n as f64 - 0.5).map_err(text)?;
         let label = |v: &f64| {
             let i = v.round();
@@ -348,6 +351,15 @@ mod tests {
                 .svg();
         assert!(svg.unwrap().contains("random"));
         assert!(Plot::lines("p", "c", "x", "y", vec![]).svg().is_err());
+    }
+
+    #[test]
+    fn long_names_of_bars_have_room() {
+        let name = "augmented-uniform-draws/sasrec,known=0.1, repair 0.2";
+        let svg = Plot::bars("b", "c", "x", vec![(name.into(), 1.0, 0.0, 0)]).svg().unwrap();
+        let label = svg.split("<text ").find(|t| t.contains(name)).unwrap();
+        let end: f64 = label.split('"').nth(1).unwrap().parse().unwrap();
+        assert!(label.starts_with("x=") && end > 6.7 * name.len() as f64, "{label}");
     }
 
     #[test]
