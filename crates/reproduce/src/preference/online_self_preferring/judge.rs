@@ -42,9 +42,17 @@ impl Judge<'_> {
         Ok(self.results.mean_series(arm, ACCURACY)?[0].1)
     }
 
-    /// The verdict of a claim on self-judging: not judged where the judge cannot teach.
-    fn if_able(&self, verdict: Verdict) -> Result<Verdict> {
-        Ok(if self.agreement(SOFT)? < ABLE { Verdict::NotJudged } else { verdict })
+    /// A finding on self-judging: not judged, with the reason, where the judge cannot teach.
+    fn if_able(&self, mut finding: Finding) -> Result<Finding> {
+        let agreement = self.agreement(SOFT)?;
+        if agreement < ABLE {
+            finding.verdict = Verdict::NotJudged;
+            finding.note = format!(
+                "Not judged: the judge agrees with the reward in {agreement:.1} % of fresh pairs, {ABLE} are needed. {}",
+                finding.note
+            );
+        }
+        Ok(finding)
     }
 
     /// Divergence at which an arm's mean gold reward first reaches a value, on the line between evaluations; none if it never does.
@@ -76,7 +84,7 @@ impl Judge<'_> {
         let overfits = Verdict::of(fall.is_clear() || further > 1.5).with_seeds(n);
         let judged = self.results.mean_series(SOFT, ACCURACY)?;
         let note = format!(
-            "Gold reward at the last step, soft minus hard labels. Hard labels fall by {fall} from their maximum, and are {further:.2} times as far from the start as soft ones where both have {level:.2}. {}. With the oracle's labels: {}, soft minus hard {:+}. The judge agrees with the reward in {:.1} % of fresh pairs at the start ({ABLE} needed), {:.1} % at the end; calibration error {:.1} %. Mean size of margins at the end: soft {:.1}, hard {:.1} nats.",
+            "Gold reward at the last step, soft minus hard labels. Hard labels fall by {fall} from their maximum, and are {further:.2} times as far from the start as soft ones where both have {level:.2}. {}. With the oracle's labels: {}, soft minus hard {:+}. The judge agrees with the reward in {:.1} % of fresh pairs at the start, {:.1} % at the end; calibration error {:.1} %. Mean size of margins at the end: soft {:.1}, hard {:.1} nats.",
             self.described(&[SOFT, HARD, BEST_WORST])?,
             self.described(&[ORACLE, ORACLE_HARD])?,
             self.difference(ORACLE, ORACLE_HARD)?,
@@ -86,9 +94,8 @@ impl Judge<'_> {
             self.results.mean(SOFT, MARGIN)?,
             self.results.mean(HARD, MARGIN)?,
         );
-        Ok(Finding::new("C1", gain, note)
-            .against(self.results.mean(HARD, GOLD)?)
-            .verdict(self.if_able(Verdict::all(&[gain.verdict, overfits]))?))
+        let finding = Finding::new("C1", gain, note).against(self.results.mean(HARD, GOLD)?);
+        self.if_able(finding.verdict(Verdict::all(&[gain.verdict, overfits])))
     }
 
     /// C2, reported only.
@@ -121,7 +128,7 @@ impl Judge<'_> {
             self.described(&[SOFT, FEW_SOFT, RLOO, FEW_RLOO])?,
             self.agreement(FEW_SOFT)?
         );
-        Ok(Finding::new("C3", gain, note).verdict(self.if_able(gain.or_partly())?))
+        self.if_able(Finding::new("C3", gain, note).verdict(gain.or_partly()))
     }
 
     /// C4.
@@ -139,7 +146,7 @@ impl Judge<'_> {
             self.results.mean(SOFT, LENGTH)?,
             self.results.mean_series(SOFT, LENGTH)?[0].1
         );
-        Ok(Finding::new("C4", above, note).verdict(self.if_able(verdict.with_seeds(wins.len()))?))
+        self.if_able(Finding::new("C4", above, note).verdict(verdict.with_seeds(wins.len())))
     }
 
     /// C5.
@@ -152,9 +159,8 @@ impl Judge<'_> {
             self.difference(SOFT, IPO)?,
             self.described(&[SOFT, RANDOM, BEST_WORST, DPO, IPO])?
         );
-        Ok(Finding::new("C5", gain, note)
-            .against(self.results.mean(RANDOM, GOLD)?)
-            .verdict(self.if_able(gain.or_partly())?))
+        let finding = Finding::new("C5", gain, note).against(self.results.mean(RANDOM, GOLD)?);
+        self.if_able(finding.verdict(gain.or_partly()))
     }
 }
 
