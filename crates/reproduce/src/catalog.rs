@@ -207,6 +207,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "arXiv",
     },
     Paper {
+        slug: "preference-logic",
+        area: "preference",
+        title: "Understanding the Logic of Direct Preference Alignment through Logic",
+        authors: "Richardson, Srikumar, Sabharwal",
+        year: 2024,
+        arxiv: "2412.17696",
+        venue: "ICML 2025",
+    },
+    Paper {
         slug: "rpo",
         area: "preference",
         title: "Provably Mitigating Overoptimization in RLHF: Your SFT Loss is Implicitly an Adversarial Regularizer",

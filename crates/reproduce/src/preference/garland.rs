@@ -202,6 +202,8 @@ pub(crate) struct PairBatch {
     pub reference: PairLogProbs,
     /// Tokens of the chosen responses, ends included.
     pub chosen_lengths: Tensor,
+    /// Tokens of the rejected ones.
+    pub rejected_lengths: Tensor,
 }
 
 impl PairBatch {
@@ -236,6 +238,7 @@ impl PairData {
             policy: PairLogProbs::halves(&both.log_probs(model)?)?,
             reference: PairLogProbs::new(rows(&self.reference.chosen), rows(&self.reference.rejected))?,
             chosen_lengths: w.lengths(),
+            rejected_lengths: l.lengths(),
         })
     }
 
