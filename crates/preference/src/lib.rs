@@ -17,6 +17,7 @@
 pub mod cream;
 pub mod losses;
 pub mod online_self_preferring;
+pub mod preference_degree;
 pub mod preference_logic;
 pub mod rpo;
 pub mod srpo;

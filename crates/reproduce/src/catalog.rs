@@ -207,6 +207,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "arXiv",
     },
     Paper {
+        slug: "preference-degree",
+        area: "preference",
+        title: "Self-supervised Preference Optimization: Enhance Your Language Model with Preference Degree Awareness",
+        authors: "Li, Huang, and others",
+        year: 2024,
+        arxiv: "2409.17791",
+        venue: "Findings of EMNLP 2024",
+    },
+    Paper {
         slug: "preference-logic",
         area: "preference",
         title: "Understanding the Logic of Direct Preference Alignment through Logic",

@@ -47,6 +47,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &distill::TeacherGuidance,
         &preference::Cream,
         &preference::OnlineSelfPreferring,
+        &preference::PreferenceDegree,
         &preference::PreferenceLogic,
         &preference::RpoExperiment,
         &preference::SrpoExperiment,

@@ -43,18 +43,20 @@ pub struct Series {
     pub dashed: bool,
     /// Dots at the points, and no line.
     pub dots: bool,
+    /// The name stands beside the points, and not in the legend.
+    pub labelled: bool,
 }
 
 impl Series {
     /// A line without intervals.
     pub fn line(name: impl Into<String>, colour: usize, points: &[(f64, f64)]) -> Self {
         let points = points.iter().map(|&(x, y)| (x, y, 0.0)).collect();
-        Self { name: name.into(), points, colour, dashed: false, dots: false }
+        Self { name: name.into(), points, colour, dashed: false, dots: false, labelled: false }
     }
 
     /// A line with intervals.
     pub fn with_intervals(name: impl Into<String>, colour: usize, points: Vec<(f64, f64, f64)>) -> Self {
-        Self { name: name.into(), points, colour, dashed: false, dots: false }
+        Self { name: name.into(), points, colour, dashed: false, dots: false, labelled: false }
     }
 
     /// The same, dashed.
@@ -67,6 +69,12 @@ impl Series {
     pub fn dots(mut self) -> Self {
         self.dots = true;
         self
+    }
+
+    /// The same as dots with the name beside them.
+    pub fn labelled(mut self) -> Self {
+        self.labelled = true;
+        self.dots()
     }
 }
 
@@ -185,8 +193,10 @@ impl Plot {
         let placed: Vec<_> = series.iter().map(place).collect();
         let x = range(placed.iter().flatten().map(|p| p.0), 0.02)?;
         let y = range(placed.iter().flatten().flat_map(|p| [p.2, p.3]), 0.06)?;
-        let longest = series.iter().map(|s| s.name.chars().count()).max().unwrap_or(0) as i32;
-        let legend = if series.len() > 1 { 46 + 8 * longest } else { 0 };
+        let listed = series.iter().filter(|s| !s.labelled);
+        let longest = listed.clone().map(|s| s.name.chars().count()).max().unwrap_or(0) as i32;
+        let listed = listed.count();
+        let legend = if listed > 1 { 46 + 8 * longest } else { 0 };
         let (area, side) = root.split_horizontally(SIZE.0 as i32 - legend);
         let mut chart = ChartBuilder::on(&area);
         chart.margin(12).x_label_area_size(48).y_label_area_size(72);
@@ -204,13 +214,13 @@ impl Plot {
             .y_label_formatter(&|v| tick(if log_y { 10f64.powf(*v) } else { *v }))
             .draw()
             .map_err(text)?;
-        for (i, (s, points)) in series.iter().zip(&placed).enumerate() {
+        for (row, (s, points)) in series.iter().zip(&placed).filter(|(s, _)| !s.labelled).enumerate() {
             let style = colour(s.colour).stroke_width(2);
             let line: Vec<(f64, f64)> = points.iter().map(|p| (p.0, p.1)).collect();
             for p in points.iter().filter(|p| p.3 > p.2) {
                 chart.draw_series([ErrorBar::new_vertical(p.0, p.2, p.1, p.3, style, 8)]).map_err(text)?;
             }
-            let (mut sample, middle) = (vec![(14, 0), (36, 0)], 26 + 22 * i as i32);
+            let (mut sample, middle) = (vec![(14, 0), (36, 0)], 26 + 22 * row as i32);
             if s.dots {
                 chart.draw_series(line.iter().map(|&p| Circle::new(p, 3, style.filled()))).map_err(text)?;
                 sample = vec![];
@@ -222,11 +232,17 @@ impl Plot {
             } else {
                 chart.draw_series(LineSeries::new(line, style)).map_err(text)?;
             }
-            if series.len() > 1 {
+            if listed > 1 {
                 let sample: Vec<_> = sample.into_iter().map(|(x, _)| (x, middle)).collect();
                 side.draw(&PathElement::new(sample, style)).map_err(text)?;
                 side.draw(&Text::new(s.name.clone(), (43, middle - 8), FONT)).map_err(text)?;
             }
+        }
+        for (s, points) in series.iter().zip(&placed).filter(|(s, _)| s.labelled) {
+            let dot = Circle::new((0, 0), 4, colour(s.colour).filled());
+            let name = Text::new(s.name.clone(), (6, -16), FONT);
+            let label = |p: &(f64, f64, f64, f64)| EmptyElement::at((p.0, p.1)) + dot.clone() + name.clone();
+            chart.draw_series(points.iter().map(label)).map_err(text)?;
         }
         Ok(())
     }

@@ -4,12 +4,14 @@ mod cream;
 mod garland;
 mod language;
 mod online_self_preferring;
+mod preference_degree;
 mod preference_logic;
 mod rpo;
 mod srpo;
 
 pub use cream::Cream;
 pub use online_self_preferring::OnlineSelfPreferring;
+pub use preference_degree::PreferenceDegree;
 pub use preference_logic::PreferenceLogic;
 pub use rpo::RpoExperiment;
 pub use srpo::SrpoExperiment;

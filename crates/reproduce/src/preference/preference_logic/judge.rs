@@ -8,7 +8,7 @@ use crate::results::Results;
 use crate::verdict::{self, Finding, Judgement, Verdict};
 use anyhow::Result;
 use autodidact_core::stats;
-use autodidact_preference::preference_logic::{Lattice, PreferenceStructure, compile, lattice};
+use autodidact_preference::preference_logic::{Lattice, compile, lattice};
 use tch::Tensor;
 
 /// An array of exact cells, by seed.
@@ -85,14 +85,13 @@ fn lead(results: &Results, arm: &str) -> Result<Vec<f64>> {
 /// The consistent losses that were trained on the first seed, with their order.
 struct Trained {
     names: Vec<String>,
-    structures: Vec<PreferenceStructure>,
     lattice: Lattice,
 }
 
 fn trained(results: &Results) -> Result<Trained> {
     let all = consistent()?.into_iter().filter(|(name, _)| results.has(name));
     let (names, structures): (Vec<_>, Vec<_>) = all.unzip();
-    Ok(Trained { lattice: lattice(&structures), names, structures })
+    Ok(Trained { lattice: lattice(&structures), names })
 }
 
 impl Trained {
@@ -162,16 +161,13 @@ fn hasse(results: &Results) -> Result<Plot> {
         }
     }
     let edges: Vec<(f64, f64)> = walk.into_iter().map(place).collect();
-    let mut series = vec![Series::line("entails (downwards)", 7, &edges)];
-    let mut order: Vec<usize> = (0..heights.len()).collect();
-    order.sort_by_key(|&i| std::cmp::Reverse(heights[i]));
-    for (colour, i) in order.into_iter().enumerate() {
-        let name = format!("{} {:.2} ({})", trained.names[i], gold[i], trained.structures[i].marks());
-        series.push(Series::line(name, colour, &[place(i)]).dots());
+    let mut series = vec![Series::line("entails, downwards", 7, &edges)];
+    for (i, (name, gold)) in trained.names.iter().zip(gold).enumerate() {
+        series.push(Series::line(format!("{name} {gold:.2}"), 0, &[place(i)]).labelled());
     }
     Ok(Plot::lines(
         "lattice",
-        "Losses that rank a pair right, by the longest chain of losses that each entails; in the legend, strongest first, the gold reward after training (one seed) and the marks of the truth table.",
+        "Losses that rank a pair right, by the longest chain of losses that each entails (lines: entailment, downwards), with the gold reward after training on one seed. Losses without a name have the marks of their truth table (rows both, winner only, loser only, neither valid).",
         "",
         "height in the lattice",
         series,
