@@ -191,7 +191,9 @@ impl Plot {
             s.points.iter().map(place).filter(|p| p.0.is_finite() && p.1.is_finite()).collect()
         };
         let placed: Vec<_> = series.iter().map(place).collect();
-        let x = range(placed.iter().flatten().map(|p| p.0), 0.02)?;
+        // Names beside points need room.
+        let aside = if series.iter().any(|s| s.labelled) { 0.13 } else { 0.02 };
+        let x = range(placed.iter().flatten().map(|p| p.0), aside)?;
         let y = range(placed.iter().flatten().flat_map(|p| [p.2, p.3]), 0.06)?;
         let listed = series.iter().filter(|s| !s.labelled);
         let longest = listed.clone().map(|s| s.name.chars().count()).max().unwrap_or(0) as i32;
@@ -239,9 +241,10 @@ impl Plot {
             }
         }
         for (s, points) in series.iter().zip(&placed).filter(|(s, _)| s.labelled) {
-            let dot = Circle::new((0, 0), 4, colour(s.colour).filled());
-            let name = Text::new(s.name.clone(), (6, -16), FONT);
-            let label = |p: &(f64, f64, f64, f64)| EmptyElement::at((p.0, p.1)) + dot.clone() + name.clone();
+            let label = |p: &(f64, f64, f64, f64)| {
+                let dot = Circle::new((0, 0), 4, colour(s.colour).filled());
+                EmptyElement::at((p.0, p.1)) + dot + Text::new(s.name.clone(), (6, -16), FONT)
+            };
             chart.draw_series(points.iter().map(label)).map_err(text)?;
         }
         Ok(())
