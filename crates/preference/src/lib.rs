@@ -20,6 +20,7 @@ pub mod online_self_preferring;
 pub mod preference_degree;
 pub mod preference_logic;
 pub mod rpo;
+pub mod self_rationalization;
 pub mod srpo;
 
 mod tabular;
