@@ -234,6 +234,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "NeurIPS 2024",
     },
     Paper {
+        slug: "self-rationalization",
+        area: "preference",
+        title: "Self-rationalization improves LLM as a fine-grained judge",
+        authors: "Trivedi, Gulati, Molenschot, Rajeev, Ramamurthy, Stevens, Chaudhery, Jambholkar, Zou, Rajani",
+        year: 2024,
+        arxiv: "2410.05495",
+        venue: "arXiv",
+    },
+    Paper {
         slug: "srpo",
         area: "preference",
         title: "Self-Improving Robust Preference Optimization",

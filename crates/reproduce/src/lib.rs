@@ -50,6 +50,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &preference::PreferenceDegree,
         &preference::PreferenceLogic,
         &preference::RpoExperiment,
+        &preference::SelfRationalization,
         &preference::SrpoExperiment,
         &scaling::LrAnnealingLaw,
     ]

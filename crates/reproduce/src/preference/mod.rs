@@ -7,6 +7,7 @@ mod online_self_preferring;
 mod preference_degree;
 mod preference_logic;
 mod rpo;
+mod self_rationalization;
 mod srpo;
 
 pub use cream::Cream;
@@ -14,4 +15,5 @@ pub use online_self_preferring::OnlineSelfPreferring;
 pub use preference_degree::PreferenceDegree;
 pub use preference_logic::PreferenceLogic;
 pub use rpo::RpoExperiment;
+pub use self_rationalization::SelfRationalization;
 pub use srpo::SrpoExperiment;
