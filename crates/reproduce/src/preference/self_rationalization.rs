@@ -194,15 +194,15 @@ impl Experiment for SelfRationalization {
     fn config(&self, scale: Scale) -> Value {
         let mut config = Config {
             base: Base::of(LmSize::S),
-            seed_inputs: 1500,
+            seed_inputs: 6000,
             noise: 0.1,
-            imitation: Supervised { steps: 400, batch: 64, lr: 2e-3, warmup: 30, weight_decay: 0.01 },
+            imitation: Supervised { steps: 1200, batch: 64, lr: 2e-3, warmup: 30, weight_decay: 0.01 },
             head_room: 0.75,
             rounds: vec![600, 900],
             judgements: 10,
             pairs_per_input: 4,
             beta: 0.1,
-            lr: 2e-4,
+            lr: 5e-5,
             batch: 32,
             epochs: 2,
             test: 1000,
@@ -217,8 +217,8 @@ impl Experiment for SelfRationalization {
             Scale::Small => {}
             Scale::Full => {
                 config.base = Base::of(LmSize::L);
-                (config.seed_inputs, config.rounds, config.test) = (6000, vec![3000, 5000], 4000);
-                (config.imitation.steps, config.imitation.lr, config.lr) = (2000, 6e-4, 1e-4);
+                (config.seed_inputs, config.rounds, config.test) = (20_000, vec![3000, 5000], 4000);
+                (config.imitation.steps, config.imitation.lr, config.lr) = (4000, 6e-4, 2e-5);
             }
         }
         json!(config)
@@ -243,6 +243,6 @@ impl Experiment for SelfRationalization {
     }
 
     fn note(&self, _plan: &Plan) -> String {
-        "A judgement names four facts of a response (illegal transitions, repetitions, distance from the length asked for, noun), counted exactly here, and the score that they give under a criterion. The first judge imitates 1,500 judgements of which every tenth fact is wrong while scores are right, from a language model that knows the sentences, and stops early when 75 % of its scores on other inputs are right. It is one judge for single responses: there is no second, pairwise one to merge it with. Meta-judge: a judgement's rating is the number of facts, plus one for the score, that agree with a second judgement drawn afresh. All arms of a seed share the first judge and the inputs of the rounds; DPO's reference is the judge of the round before, and rejection sampling takes as many steps at the same rate. Unreadable judgements count as wrong, and as a score of 3 in correlations.".to_owned()
+        "A judgement names four facts of a response (illegal transitions, repetitions, distance from the length asked for, noun), counted exactly here, and the score that they give under a criterion. The first judge imitates 6,000 judgements of which every tenth fact is wrong while scores are right, from a language model that knows the sentences, and would stop early at 75 % right scores on other inputs. It is one judge for single responses: there is no second, pairwise one to merge it with. Meta-judge: a judgement's rating is the number of facts, plus one for the score, that agree with a second judgement drawn afresh. All arms of a seed share the first judge and the inputs of the rounds; DPO's reference is the judge of the round before, and rejection sampling has the same rate. That rate (5e-5 for all arms) and the number of imitated judgements were set on a seed that the result does not use: with 1,500 of them half of the first scores were right, and at 2e-4 all arms with DPO soon wrote judgements that nobody can read. Unreadable judgements count as wrong, and as a score of 3 in correlations.".to_owned()
     }
 }
