@@ -443,3 +443,43 @@ def generation(folder, prompts, new):
         return model.generate(tokens, attention_mask=mask, **kwargs)[:, longest:].sum().item()
 
     return work
+
+
+@peer("trl")
+def dpo(pairs, length, width, vocabulary, beta):
+    from trl.trainer.utils import selective_log_softmax
+
+    hidden = scrambled((2 * pairs, length, width), 0.0).requires_grad_()
+    head = (scrambled((vocabulary, width), 0.5) * 0.1).requires_grad_()
+    tokens = (torch.arange(2 * pairs * length) * 7919 % vocabulary).view(2 * pairs, length)
+
+    def work():
+        hidden.grad = head.grad = None
+        chosen, rejected = selective_log_softmax(hidden @ head.T, tokens).sum(1).chunk(2)
+        loss = -torch.nn.functional.logsigmoid(beta * (chosen - rejected)).mean()
+        loss.backward()
+        return loss.item()
+
+    return work
+
+
+@peer("torch")
+def preference_losses(pairs, beta):
+    def side(phase):
+        return -(scrambled((pairs,), phase).abs() * 40 + 1)
+
+    chosen, rejected = side(0.0).requires_grad_(), side(0.5).requires_grad_()
+    margin_of_reference = side(0.25) - side(0.75)
+    logsigmoid = torch.nn.functional.logsigmoid
+
+    def work():
+        chosen.grad = rejected.grad = None
+        margin = chosen - rejected - margin_of_reference
+        w, l = chosen / 20, rejected / 20
+        odds = (w - l) - (torch.log1p(-torch.exp(w)) - torch.log1p(-torch.exp(l)))
+        each = -logsigmoid(beta * margin) + (margin - 1 / (2 * beta)) ** 2 - logsigmoid(2 * (w - l) - 1) - logsigmoid(odds)
+        loss = each.mean()
+        loss.backward()
+        return loss.item()
+
+    return work

@@ -5,6 +5,7 @@
 //! - [`augment`]: batched augmentations, every image with its own parameters;
 //! - [`batch`]: shuffled epochs as a function of the step, and batches built ahead of the training thread;
 //! - [`interactions`]: who took what, in which order;
+//! - [`preferences`]: pairs of responses, for language models;
 //! - [`text`], [`tabular`], [`audio`], [`array`](mod@array): other formats;
 //! - [`synthetic`]: a language of known entropy, arithmetic that can be checked, a shop with a known Markov chain.
 //!
@@ -41,6 +42,7 @@ mod files;
 pub mod image;
 pub mod interactions;
 mod names;
+pub mod preferences;
 pub mod synthetic;
 pub mod tabular;
 pub mod text;

@@ -6,6 +6,7 @@ mod distilled;
 mod fits;
 mod models;
 mod optim;
+mod preference;
 mod ssl;
 
 use anyhow::{Context, Result};
@@ -104,6 +105,7 @@ fn entries(threads: usize) -> Result<Vec<Entry>> {
     all.extend(distill::entries());
     all.extend(distilled::entries());
     all.extend(models::entries()?);
+    all.extend(preference::entries());
     Ok(all)
 }
 

@@ -85,6 +85,18 @@ pub fn response_log_probs(model: &Gpt, tokens: &Tensor, response: &Tensor) -> Re
     Ok(selected_log_probs(&hidden, model.head(), &targets)?.constant_pad_nd([1, 0]))
 }
 
+/// The loss of supervised fine-tuning: the mean negative log-probability of the response tokens of a batch, in nats (prompts and padding
+/// are given, not learnt). `tokens` and `response [B, T]` are those of [`pad_responses`](super::pad_responses) or
+/// [`pack_responses`](super::pack_responses).
+///
+/// # Errors
+/// As [`response_log_probs`].
+pub fn response_loss(model: &Gpt, tokens: &Tensor, response: &Tensor) -> Result<Tensor> {
+    let each = response_log_probs(model, tokens, response)?;
+    let by_row = each.sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+    Ok(-by_row.sum(Kind::Float) / response.sum(Kind::Float))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,13 +1,15 @@
 //! Text: tokenizers, chat templates, batches of token windows, log-probabilities of given tokens, batched sampling.
 
+mod batches;
 mod chat;
 mod log_probs;
 mod sample;
 mod tokenizer;
 mod windows;
 
+pub use batches::{pack_responses, pad_responses};
 pub use chat::{ChatTemplate, Message};
-pub use log_probs::{response_log_probs, selected_log_probs};
+pub use log_probs::{response_log_probs, response_loss, selected_log_probs};
 pub use sample::{Sampler, SamplerConfig};
 pub use tokenizer::{CharTokenizer, HfTokenizer, Tokenizer, pad, pad_left};
 pub use windows::Windows;

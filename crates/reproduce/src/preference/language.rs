@@ -5,7 +5,7 @@ use autodidact_core::landscape::put;
 use autodidact_core::nn::{Gpt, GptConfig};
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule, StateDict};
 use autodidact_core::schedule::{Schedule, Shape};
-use autodidact_core::text::{Sampler, SamplerConfig, pad, pad_left, response_log_probs};
+use autodidact_core::text::{Sampler, SamplerConfig, pad_left, pad_responses, response_log_probs, response_loss};
 use autodidact_core::train::{Step, TrainConfig, Trainer};
 use autodidact_core::{Error, Result as CoreResult, error::check_range, seed};
 use autodidact_datasets::batch::Order;
@@ -79,12 +79,8 @@ pub(crate) struct Sequences {
 
 impl Sequences {
     pub fn new<'a>(sequences: impl IntoIterator<Item = &'a Sequence>, padding: i64, device: Device) -> Result<Self> {
-        let (rows, prompts): (Vec<Vec<i64>>, Vec<i64>) =
-            sequences.into_iter().map(|s| ([&s.prompt[..], &s.response].concat(), s.prompt.len() as i64)).unzip();
-        let (tokens, mask) = pad(&rows, padding, device)?;
-        let places = Tensor::arange(tokens.size()[1], (Kind::Int64, device)).unsqueeze(0);
-        let prompts = Tensor::from_slice(&prompts).to_device(device).unsqueeze(1);
-        let response = places.ge_tensor(&prompts).logical_and(&mask);
+        let parts = sequences.into_iter().map(|s| (&s.prompt[..], &s.response[..]));
+        let (tokens, response) = pad_responses(parts, padding, device)?;
         Ok(Self { tokens, response })
     }
 
@@ -110,7 +106,7 @@ impl Sequences {
     /// Mean negative log-probability of the response tokens of some rows.
     pub fn loss(&self, model: &Gpt, rows: &[i64]) -> CoreResult<Tensor> {
         let batch = self.rows(&Tensor::from_slice(rows).to_device(self.tokens.device()));
-        Ok(-batch.log_probs(model)?.sum(Kind::Float) / batch.response.sum(Kind::Float))
+        response_loss(model, &batch.tokens, &batch.response)
     }
 
     /// Log-probabilities without gradients, however many there are.

@@ -8,7 +8,8 @@ use crate::runner::Context;
 use anyhow::{Result, bail};
 use autodidact_core::landscape::{put, values};
 use autodidact_core::optim::StateDict;
-use autodidact_core::{Error, seed};
+use autodidact_core::seed;
+use autodidact_core::text::response_loss;
 use autodidact_datasets::synthetic::{Garland, GarlandFacts, JudgedResponse};
 use autodidact_preference::losses::dpo;
 use autodidact_preference::self_rationalization::{Judgement, Rule, best_of_n, curate, self_consistency_score};
@@ -202,7 +203,7 @@ impl Learnt {
                 (count, seed),
                 |index| {
                     let batch = data.rows(index);
-                    Ok::<_, Error>(-batch.log_probs(&policy.model)?.sum(Kind::Float) / batch.response.sum(Kind::Float))
+                    response_loss(&policy.model, &batch.tokens, &batch.response)
                 },
                 observe,
             );
