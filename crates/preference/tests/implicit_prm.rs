@@ -2,7 +2,7 @@
 //! among responses, labels by rollouts.
 
 use autodidact_core::seed::{Rng, rng};
-use autodidact_core::testing::{assert_close, check_gradient};
+use autodidact_core::testing::{assert_close, check_gradient, fixture};
 use autodidact_core::{Error, Result};
 use autodidact_preference::implicit_prm::*;
 use autodidact_preference::losses::PairLogProbs;
@@ -141,6 +141,27 @@ fn padding_counts_for_nothing_and_steps_sum_to_the_response() {
     // At the reference there are no rewards.
     let none = log_ratio(&policy, &policy, &mask).unwrap();
     assert!(step_rewards(&none, &ends, 0.3).unwrap().iter().flatten().all(|r| *r == 0.0));
+}
+
+#[test]
+fn values_are_those_that_pytorch_gives_sequence_by_sequence() {
+    let golden = fixture(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/implicit_prm.safetensors"));
+    let policy = golden["policy"].copy().set_requires_grad(true);
+    let ratio = log_ratio(&policy, &golden["reference"], &golden["mask"]).unwrap();
+    let ends: Vec<Vec<usize>> = (0..6)
+        .map(|i| Vec::<i64>::try_from(golden["ends"].get(i)).unwrap())
+        .map(|ends| ends.into_iter().filter(|e| *e >= 0).map(|e| e as usize).collect())
+        .collect();
+    for (i, steps) in step_rewards(&ratio, &ends, 0.3).unwrap().iter().enumerate() {
+        for (t, r) in steps.iter().enumerate() {
+            assert!((r - golden["steps"].double_value(&[i as i64, t as i64])).abs() < 1e-12);
+        }
+    }
+    let whole = ratio.sum_dim_intlist([1i64].as_slice(), false, Kind::Double);
+    let loss = cross_entropy(&whole, &golden["correct"], 0.3).unwrap().mean(Kind::Double);
+    assert_close("cross entropy", &loss.view([1]), &golden["loss"], 1e-12);
+    loss.backward();
+    assert_close("its gradient", &policy.grad(), &golden["gradient"], 1e-12);
 }
 
 #[test]

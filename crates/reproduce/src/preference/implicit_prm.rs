@@ -350,7 +350,7 @@ impl Experiment for ImplicitPrm {
 
     fn config(&self, scale: Scale) -> Value {
         let generator =
-            Generator { lr: 2e-3, warmup: 50, batch: 64, every: 40, probes: 150, accuracy: 0.35, limit: 6000 };
+            Generator { lr: 2e-3, warmup: 50, batch: 64, every: 10, probes: 300, accuracy: 0.45, limit: 6000 };
         let mut config = Config {
             lm: LmSize::S,
             generator,
