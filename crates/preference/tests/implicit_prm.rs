@@ -41,7 +41,7 @@ fn two_tokens_give_the_values_computed_by_hand() {
         want.iter().enumerate().for_each(|(t, w)| close(q.double_value(&[row as i64, t as i64]), *w));
     }
     let steps = step_rewards(&ratios(), &vec![vec![0, 1]; 4], 0.5).unwrap();
-    for (steps, second) in steps.iter().zip([0.202733, -0.693147, -0.255413, 0.168236]) {
+    for (steps, second) in steps.iter().zip([0.202733, -std::f64::consts::LN_2, -0.255413, 0.168236]) {
         close(steps[1], second);
     }
     // Proposition 3.2, and 3.1 with the continuations' probabilities in place of a sample.
