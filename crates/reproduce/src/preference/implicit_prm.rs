@@ -72,13 +72,14 @@ struct Rates {
     shepherd_hard: f64,
     shepherd_soft: f64,
     oracle: f64,
+    step_ratio: f64,
 }
 
 impl Rates {
     /// One for all.
     fn all(rate: f64) -> Self {
-        let [ce, dpo, nca, kto, orm, shepherd_hard, shepherd_soft, oracle] = [rate; 8];
-        Self { ce, dpo, nca, kto, orm, shepherd_hard, shepherd_soft, oracle }
+        let [ce, dpo, nca, kto, orm, shepherd_hard, shepherd_soft, oracle, step_ratio] = [rate; 9];
+        Self { ce, dpo, nca, kto, orm, shepherd_hard, shepherd_soft, oracle, step_ratio }
     }
 }
 
@@ -96,6 +97,8 @@ enum Labels {
 enum Objective {
     /// A log-ratio on outcomes.
     Implicit(ImplicitRewardLoss),
+    /// A log-ratio on labels of steps.
+    ImplicitSteps(Labels),
     /// A head on outcomes.
     Outcome,
     /// A head on labels of steps.
@@ -124,6 +127,9 @@ const SOFT: &str = "shepherd/soft";
 const HARD_EQUAL: &str = "shepherd/hard, equal tokens";
 const SOFT_EQUAL: &str = "shepherd/soft, equal tokens";
 const ORACLE: &str = "oracle";
+/// Controls: log-ratios on labels of steps, from rollouts at equal tokens and from the verifier.
+const HARD_RATIO: &str = "log-ratio/hard, equal tokens";
+const ORACLE_RATIO: &str = "log-ratio/oracle";
 
 fn fewer_arm(arm: &str, responses: usize) -> String {
     format!("{arm}/responses={responses}")
@@ -166,6 +172,7 @@ impl Config {
         let method = |objective, rate| Method { objective, beta: self.beta, responses: self.responses, rate };
         let implicit = |loss, rate| method(Objective::Implicit(loss), rate);
         let rollouts = |estimate, equal, rate| method(Objective::Steps(Labels::Rollouts { estimate, equal }), rate);
+        let hard_equal = Labels::Rollouts { estimate: MonteCarlo::Hard, equal: true };
         let kto = ImplicitRewardLoss::Kto { desirable: 1.0, undesirable: 1.0 };
         let rates = &self.rates;
         let (ce, dpo) = (implicit(ImplicitRewardLoss::Ce, rates.ce), implicit(ImplicitRewardLoss::Dpo, rates.dpo));
@@ -180,6 +187,8 @@ impl Config {
             (HARD_EQUAL, rollouts(MonteCarlo::Hard, true, rates.shepherd_hard)),
             (SOFT_EQUAL, rollouts(MonteCarlo::Soft, true, rates.shepherd_soft)),
             (ORACLE, method(Objective::Steps(Labels::Exact), rates.oracle)),
+            (HARD_RATIO, method(Objective::ImplicitSteps(hard_equal), rates.step_ratio)),
+            (ORACLE_RATIO, method(Objective::ImplicitSteps(Labels::Exact), rates.step_ratio)),
         ]
         .map(|(name, m)| (name.to_owned(), m))
         .into();
@@ -216,7 +225,8 @@ impl Config {
         }
         check_list("beta", &[&[self.beta][..], &self.betas].concat(), f64::MIN_POSITIVE..)?;
         let r = &self.rates;
-        let rates = [r.ce, r.dpo, r.nca, r.kto, r.orm, r.shepherd_hard, r.shepherd_soft, r.oracle];
+        let heads = [r.orm, r.shepherd_hard, r.shepherd_soft, r.oracle];
+        let rates = [&[r.ce, r.dpo, r.nca, r.kto, r.step_ratio][..], &heads].concat();
         check_list("rates", &rates, f64::MIN_POSITIVE..)?;
         Ok(check_range("mild", self.mild, 0.0..=1.0)?)
     }

@@ -3,8 +3,8 @@
 use super::stage::STEPS;
 use super::{
     ACCURACY, BEST, BEST_SUM, CE, Config, DPO, ERROR_F1, EXACT, FIRST_ERROR, FULL, GENERATED, GREEDY, HARD, HARD_EQUAL,
-    HEAT, JUDGED, KTO, LIKELIHOOD, MILD, NCA, NO_REFERENCE, ORACLE, ORDERED, ORM, OUTCOME, PASS, RANDOM, SIZES, SOFT,
-    SOFT_EQUAL, TRAINED, TREES, VOTE, WELL_FORMED, WITHIN, beta_arm, fewer_arm,
+    HARD_RATIO, HEAT, JUDGED, KTO, LIKELIHOOD, MILD, NCA, NO_REFERENCE, ORACLE, ORACLE_RATIO, ORDERED, ORM, OUTCOME,
+    PASS, RANDOM, SIZES, SOFT, SOFT_EQUAL, TRAINED, TREES, VOTE, WELL_FORMED, WITHIN, beta_arm, fewer_arm,
 };
 use crate::plot::{Plot, Series};
 use crate::results::Results;
@@ -14,7 +14,8 @@ use autodidact_core::stats;
 
 const IMPLICIT: [&str; 4] = [CE, DPO, NCA, KTO];
 /// Arms that were trained on all data, in the order of plots.
-const TRAINED_ARMS: [&str; 10] = [CE, DPO, NCA, KTO, ORM, HARD, SOFT, HARD_EQUAL, SOFT_EQUAL, ORACLE];
+const TRAINED_ARMS: [&str; 12] =
+    [CE, DPO, NCA, KTO, ORM, HARD, SOFT, HARD_EQUAL, SOFT_EQUAL, ORACLE, HARD_RATIO, ORACLE_RATIO];
 
 struct Judge<'a> {
     results: &'a Results,
@@ -129,12 +130,14 @@ impl Judge<'_> {
             .collect::<Result<_>>()?;
         let generated = |arm| self.results.mean(arm, GENERATED);
         let note = format!(
-            "Points of best-of-4 accuracy of CE over {against}. Against labels on {} problems, which cost {:.1} times the generated tokens: {}. Over the process model with the verifier's labels: {:+}; DPO over {against}: {:+}.",
+            "Points of best-of-4 accuracy of CE over {against}. Against labels on {} problems, which cost {:.1} times the generated tokens: {}. Over the process model with the verifier's labels: {:+}; DPO over {against}: {:+}. The comparison is one of heads with log-ratios, too: over log-ratios trained on labels of steps, from rollouts at equal tokens {:+}, from the verifier {:+}. Right responses to a problem are often the same, wrong ones differ: a score that says little finds its highest value among the many, so that its best of N falls below chance.",
             self.config.labelled,
             generated(HARD)? / generated(CE)?,
             more.join(", "),
             verdict::difference(&self.best(CE)?, &self.best(ORACLE)?, 0.0),
             verdict::difference(&self.best(DPO)?, &other, 0.0),
+            verdict::difference(&self.best(CE)?, &self.best(HARD_RATIO)?, 0.0),
+            verdict::difference(&self.best(CE)?, &self.best(ORACLE_RATIO)?, 0.0),
         );
         Ok(Finding::new("C2b", lead, note).against(stats::mean(&other)).verdict(lead.or_partly()))
     }
@@ -272,7 +275,7 @@ impl Judge<'_> {
 
     fn curves(&self) -> Result<Plot> {
         let mut series = vec![];
-        for (i, arm) in [CE, DPO, NCA, KTO, ORM, HARD, ORACLE, LIKELIHOOD].iter().enumerate() {
+        for (i, arm) in [CE, DPO, KTO, ORM, HARD, ORACLE, ORACLE_RATIO, LIKELIHOOD].iter().enumerate() {
             series.push(Series::line(*arm, i, &self.results.mean_series(arm, BEST)?));
         }
         series.push(Series::line("majority vote", 8, &self.results.mean_series(RANDOM, VOTE)?).dashed());
@@ -310,7 +313,7 @@ impl Judge<'_> {
             series.push(Series::line(format!("{arm}, by responses"), i, &points));
         }
         for (i, arm) in TRAINED_ARMS.iter().enumerate() {
-            series.push(Series::line(*arm, i, &[(tokens(arm)?, self.mean_best(arm)?)]).dots());
+            series.push(Series::line(*arm, i, &[(tokens(arm)?, self.mean_best(arm)?)]).labelled());
         }
         let caption = format!(
             "Accuracy of the best of 4 responses by their worst step against tokens generated and trained on; means over {} seeds.",
@@ -343,7 +346,10 @@ pub(super) fn findings(results: &Results) -> Result<Vec<Finding>> {
         judge.cost()?,
         judge.votes()?,
         judge.responses()?,
-        Finding::not_judged("C6", "No arm of this experiment adds labels of steps, other tasks or diverse responses."),
+        Finding::not_judged(
+            "C6",
+            "No arm of this experiment adds labels of steps to outcomes, other tasks or diverse responses.",
+        ),
         judge.policies()?,
         judge.without_reference()?,
     ])

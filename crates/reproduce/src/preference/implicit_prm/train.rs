@@ -10,7 +10,7 @@ use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_datasets::batch::Order;
 use autodidact_datasets::synthetic::RegisterMachine;
 use autodidact_preference::implicit_prm::{
-    ImplicitRewardLoss, Responses, TokenCount, ValueHead, all_pairs, label_loss, log_ratio, step_rewards,
+    ImplicitRewardLoss, Responses, TokenCount, ValueHead, all_pairs, label_loss, log_ratio, prefix_q, step_rewards,
 };
 use autodidact_preference::losses::PairLogProbs;
 use tch::{Device, Kind, Tensor};
@@ -61,6 +61,10 @@ impl Training<'_> {
     pub fn run(&self, context: &mut Context<'_>) -> Result<Trained> {
         match self.method.objective {
             Objective::Implicit(loss) => self.implicit(loss, context),
+            Objective::ImplicitSteps(labels) => {
+                let (labelled, generated) = self.labelled(labels, context)?;
+                self.implicit_steps(&labelled, generated, context)
+            }
             Objective::Outcome => {
                 let train = &self.stage.train;
                 let all = (0..train.sequences.len())
@@ -68,29 +72,38 @@ impl Training<'_> {
                 let generated = train.tokens(self.config.problems);
                 self.with_head(&all.collect::<Vec<_>>(), generated, context)
             }
-            Objective::Steps(Labels::Exact) => {
-                let train = &self.stage.train;
+            Objective::Steps(labels) => {
+                let (labelled, generated) = self.labelled(labels, context)?;
+                self.with_head(&labelled, generated, context)
+            }
+        }
+    }
+
+    /// Responses with labels of their steps, and the tokens generated for them.
+    fn labelled(&self, labels: Labels, context: &mut Context<'_>) -> Result<(Vec<Labelled>, u64)> {
+        let train = &self.stage.train;
+        let all = train.tokens(self.config.problems);
+        match labels {
+            Labels::Exact => {
                 let rows = (0..train.sequences.len()).filter(|&row| train.checks[row].well_formed);
                 let labelled = rows.map(|row| {
                     let wrong = train.checks[row].first_error().unwrap_or(STEPS);
                     Labelled { row, labels: (0..STEPS).map(|t| f64::from(u8::from(t < wrong))).collect() }
                 });
-                let generated = train.tokens(self.config.problems);
-                self.with_head(&labelled.collect::<Vec<_>>(), generated, context)
+                Ok((labelled.collect(), all))
             }
-            Objective::Steps(Labels::Rollouts { estimate, equal }) => {
-                let train = &self.stage.train;
+            Labels::Rollouts { estimate, equal } => {
                 let (mut labelled, spent) = self.stage.rollout_labels(self.config, estimate, context)?;
                 let mut cost = vec![0];
                 spent.iter().enumerate().for_each(|(i, s)| {
                     cost.push(cost[i] + s + train.tokens(i + 1) - train.tokens(i));
                 });
                 // As many problems as the responses to all of them cost without labels.
-                let budget = if equal { train.tokens(self.config.problems) } else { u64::MAX };
+                let budget = if equal { all } else { u64::MAX };
                 let count = cost.iter().take_while(|c| **c <= budget).count() - 1;
                 labelled.retain(|l| l.row < count * train.each);
                 ensure!(!labelled.is_empty(), "no problem can be labelled within {budget} tokens");
-                self.with_head(&labelled, cost[count], context)
+                Ok((labelled, cost[count]))
             }
         }
     }
@@ -166,15 +179,43 @@ impl Training<'_> {
             };
             self.minimise(&policy, value, context)?;
         }
-        let test = &self.stage.test;
+        let share = self.method.responses as f64 / train.each as f64;
+        let generated = (train.tokens(self.config.problems) as f64 * share).round() as u64;
+        self.scored(policy, TokenCount { generated, trained: (trained * RegisterMachine::SOLUTION) as u64 })
+    }
+
+    /// A trained policy with the values that it gives to steps as a log-ratio.
+    fn scored(&self, policy: Policy, cost: TokenCount) -> Result<Trained> {
+        let (test, beta) = (&self.stage.test, self.method.beta);
         let (data, reference) = rows_of(&test.data, &test.reference, self.rows);
         let each = data.in_parts(|part| part.token_log_probs(&policy.model))?;
         let values = steps_of(&log_ratio(&each, &reference, &data.response)?, beta)?;
         let without_reference = Some(steps_of(&each, beta)?);
-        let share = self.method.responses as f64 / train.each as f64;
-        let generated = (train.tokens(self.config.problems) as f64 * share).round() as u64;
-        let cost = TokenCount { generated, trained: (trained * RegisterMachine::SOLUTION) as u64 };
         Ok(Trained { policy, values, without_reference, cost })
+    }
+
+    /// The same log-ratio, trained on labels of steps: cross entropy of the rewards of steps.
+    fn implicit_steps(&self, labelled: &[Labelled], generated: u64, context: &mut Context<'_>) -> Result<Trained> {
+        let train = &self.stage.train;
+        let policy = self.stage.policy()?;
+        let batch = self.config.batch.min(labelled.len());
+        let order = Order::new(labelled.len(), batch, context.seed("order"))?;
+        let places: Vec<i64> = ends().iter().map(|&end| end as i64).collect();
+        let places = Tensor::from_slice(&places).to_device(train.device());
+        let value = |step: usize| {
+            let chosen: Vec<&Labelled> = order.batch(step).iter().map(|&i| &labelled[i as usize]).collect();
+            let rows: Vec<usize> = chosen.iter().map(|l| l.row).collect();
+            let (data, reference) = rows_of(&train.data, &train.reference, &rows);
+            let each = log_ratio(&data.token_log_probs(&policy.model)?, &reference, &data.response)?;
+            let q = prefix_q(&each, self.method.beta)?.index_select(1, &places);
+            let before = q.narrow(1, 0, STEPS as i64 - 1).constant_pad_nd([1, 0]);
+            let labels: Vec<f32> = chosen.iter().flat_map(|l| &l.labels).map(|&l| l as f32).collect();
+            let labels = Tensor::from_slice(&labels).view_as(&q).to_device(train.device());
+            Ok(label_loss(&(q - before), &labels)?.mean(Kind::Float))
+        };
+        self.minimise(&policy, value, context)?;
+        let trained = (self.steps() * batch * RegisterMachine::SOLUTION) as u64;
+        self.scored(policy, TokenCount { generated, trained })
     }
 
     /// A head on the hidden states at the ends of steps (or, for one label, of responses), trained together with the model.
