@@ -75,14 +75,6 @@ struct Rates {
     step_ratio: f64,
 }
 
-impl Rates {
-    /// One for all.
-    fn all(rate: f64) -> Self {
-        let [ce, dpo, nca, kto, orm, shepherd_hard, shepherd_soft, oracle, step_ratio] = [rate; 9];
-        Self { ce, dpo, nca, kto, orm, shepherd_hard, shepherd_soft, oracle, step_ratio }
-    }
-}
-
 /// Where labels of steps come from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Labels {
@@ -361,6 +353,18 @@ impl Experiment for ImplicitPrm {
     fn config(&self, scale: Scale) -> Value {
         let generator =
             Generator { lr: 2e-3, warmup: 50, batch: 64, every: 10, probes: 300, accuracy: 0.45, limit: 6000 };
+        // Of 3e-5, 1e-4, 3e-4 and 1e-3 the one with the highest best-of-4 accuracy on a trial seed.
+        let rates = Rates {
+            ce: 3e-4,
+            dpo: 1e-4,
+            nca: 1e-4,
+            kto: 3e-4,
+            orm: 1e-3,
+            shepherd_hard: 3e-5,
+            shepherd_soft: 3e-5,
+            oracle: 3e-5,
+            step_ratio: 1e-3,
+        };
         let mut config = Config {
             lm: LmSize::S,
             generator,
@@ -373,7 +377,7 @@ impl Experiment for ImplicitPrm {
             epochs: 3,
             batch: 64,
             warmup: 10,
-            rates: Rates::all(1e-3),
+            rates,
             fewer: vec![1, 2, 4],
             rollouts: 4,
             labelled: 150,
@@ -425,6 +429,6 @@ impl Experiment for ImplicitPrm {
     }
 
     fn note(&self, _plan: &Plan) -> String {
-        "The problems are generated: five operations on one register modulo 11, with a verifier of steps and outcomes. Generator, reference and start of all reward models are one decoder of 0.1 million weights, whose training on right solutions was stopped when it was right in more than a third of its samples. Responses that do not repeat the program are left out of every choice. All arms take the same number of steps; rates were chosen for each objective from the same three on a seed that the result does not use. Best-of-N accuracies are exact means over all subsets of the 16 responses. Values of heads are logits. Monte-Carlo labels are those of Math-Shepherd: rollouts from each step; the last step's is the outcome.".to_owned()
+        "The problems are generated: five operations on one register modulo 11, with a verifier of steps and outcomes. Generator, reference and start of all reward models are one decoder of 0.1 million weights, whose training on right solutions was stopped when it was right in 45 % of its samples (checked every 10 steps, since accuracy climbs fast). Responses that do not repeat the program are left out of every choice. All arms but those with fewer responses take the same number of steps; rates were chosen for each objective from the same four, by best-of-4 accuracy on a seed that the result does not use (no rate lifted a head above chance there, nor did 15 epochs). Best-of-N accuracies are exact means over all subsets of the 16 responses. Values of heads are logits. Monte-Carlo labels are those of Math-Shepherd: rollouts from each step; the last step's is the outcome.".to_owned()
     }
 }
