@@ -155,6 +155,7 @@ const TRAINED: &str = "tokens trained on";
 const FULL: &str = "tokens of full Monte-Carlo labelling";
 const EXACT: &str = "largest violation of the propositions on trees";
 const WITHIN: &str = "prefixes within three standard errors of their continuations (%)";
+const WITHIN_QUARTER: &str = "prefixes within three standard errors of a quarter of their continuations (%)";
 const ORDERED: &str = "prefixes between the mean and the best of their continuations (%)";
 /// Mean values of steps by the place of the first error, less those of faultless responses.
 const HEAT: &str = "steps by first error";

@@ -4,7 +4,8 @@ use super::stage::STEPS;
 use super::{
     ACCURACY, BEST, BEST_SUM, CE, Config, DPO, ERROR_F1, EXACT, FIRST_ERROR, FULL, GENERATED, GREEDY, HARD, HARD_EQUAL,
     HARD_RATIO, HEAT, JUDGED, KTO, LIKELIHOOD, MILD, NCA, NO_REFERENCE, ORACLE, ORACLE_RATIO, ORDERED, ORM, OUTCOME,
-    PASS, RANDOM, SIZES, SOFT, SOFT_EQUAL, TRAINED, TREES, VOTE, WELL_FORMED, WITHIN, beta_arm, fewer_arm,
+    PASS, RANDOM, SIZES, SOFT, SOFT_EQUAL, TRAINED, TREES, VOTE, WELL_FORMED, WITHIN, WITHIN_QUARTER, beta_arm,
+    fewer_arm,
 };
 use crate::plot::{Plot, Series};
 use crate::results::Results;
@@ -64,9 +65,10 @@ impl Judge<'_> {
         let share = verdict::difference(&within, &vec![95.0; within.len()], 0.0);
         let held = Verdict::of(stats::mean(&within) >= 95.0).with_seeds(within.len());
         let note = format!(
-            "Percent, less 95, of prefixes of test responses whose q under CE is within three standard errors of what {} continuations say ({:.1} % are between their mean and their best). Largest violation on {} random trees per seed: {:.1e}.",
+            "Percent, less 95, of prefixes of test responses whose q under CE is within three standard errors of what {} continuations say ({:.1} % are between their mean and their best); of a quarter of them {:.1} %: where continuations that the policy prefers are rare under the reference, few of them are drawn, and the standard error is too small. Largest violation on {} random trees per seed: {:.1e}.",
             self.config.continuations,
             self.results.mean(CE, ORDERED)?,
+            self.results.mean(CE, WITHIN_QUARTER)?,
             self.config.trees,
             exact.estimate.value,
         );
@@ -108,8 +110,9 @@ impl Judge<'_> {
             Ok(format!("{b}: {:.1} / {:.2}", self.mean_best(&arm)?, self.results.mean(&arm, FIRST_ERROR)?))
         });
         let note = format!(
-            "Points of best-of-4 accuracy of CE over the generator's choice by chance (DPO: {:+}). Accuracy of best of 4 / of {largest} by the worst step (by the sum): {accuracy}; one of 4 is right for {:.1} % of problems. AUC of right steps over the first wrong one / F1 of first errors: {errors}. AUC of outcomes: {outcome}. CE at other betas, best of 4 / AUC of steps: {}. The generator is right in {:.1} % of its samples, of which {:.1} % are well-formed.",
+            "Points of best-of-4 accuracy of CE over the generator's choice by chance (DPO: {:+}); over the choice by the generator's log-likelihood, which takes no training, {:+}. Accuracy of best of 4 / of {largest} by the worst step (by the sum): {accuracy}; one of 4 is right for {:.1} % of problems. AUC of right steps over the first wrong one / F1 of first errors: {errors}. AUC of outcomes: {outcome}. CE at other betas, best of 4 / AUC of steps: {}. The generator is right in {:.1} % of its samples, of which {:.1} % are well-formed.",
             gains[1],
+            verdict::difference(&self.best(CE)?, &self.best(LIKELIHOOD)?, 0.0),
             stats::mean(&self.among(RANDOM, PASS, JUDGED)?),
             betas.collect::<Result<Vec<_>>>()?.join(", "),
             self.results.mean(RANDOM, ACCURACY)?,
@@ -312,8 +315,8 @@ impl Judge<'_> {
             }
             series.push(Series::line(format!("{arm}, by responses"), i, &points));
         }
-        for (i, arm) in TRAINED_ARMS.iter().enumerate() {
-            series.push(Series::line(*arm, i, &[(tokens(arm)?, self.mean_best(arm)?)]).labelled());
+        for (i, arm) in [NCA, KTO, ORM, HARD, SOFT, HARD_EQUAL, ORACLE_RATIO].into_iter().enumerate() {
+            series.push(Series::line(arm, i + 2, &[(tokens(arm)?, self.mean_best(arm)?)]).dots());
         }
         let caption = format!(
             "Accuracy of the best of 4 responses by their worst step against tokens generated and trained on; means over {} seeds.",

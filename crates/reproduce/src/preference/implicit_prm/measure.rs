@@ -1,9 +1,10 @@
 //! What the values of steps are good for, on the test problems; and the propositions.
 
+use super::super::language::Policy;
 use super::stage::{Rollouts, STEPS, Stage, responses};
 use super::{
     BEST, BEST_SUM, Config, ERROR_F1, EXACT, FIRST_ERROR, GREEDY, HEAT, MILD, NO_REFERENCE, ORDERED, OUTCOME, PASS,
-    SIZES, VOTE, WITHIN,
+    SIZES, VOTE, WITHIN, WITHIN_QUARTER,
 };
 use crate::runner::Context;
 use anyhow::Result;
@@ -14,8 +15,6 @@ use autodidact_preference::implicit_prm::{
 };
 use rand::RngExt;
 use rand::seq::IndexedRandom;
-
-use super::super::language::Policy;
 
 /// Test responses that have the form of a solution: the others are left out for all arms.
 pub(super) fn well_formed(test: &Rollouts) -> Vec<usize> {
@@ -174,13 +173,17 @@ pub(super) fn prefixes(
         (0..config.prefixes).filter_map(|_| Some((*rows.choose(&mut rng)?, rng.random_range(0..STEPS - 1)))).collect();
     let seed = context.seed("continuations");
     let found = stage.continuations(policy, &chosen, config.continuations, (config.beta, seed))?;
-    let (mut within, mut ordered) = (vec![], vec![]);
+    let (mut within, mut quarter, mut ordered) = (vec![], vec![], vec![]);
+    let percent = |holds: bool| 100.0 * f64::from(u8::from(holds));
+    let is_within = |value: &PrefixValue, q: f64| percent((value.q - q).abs() <= 3.0 * value.error);
     for (q, rewards) in found {
-        let value: PrefixValue = prefix_value(&rewards, config.beta)?;
-        within.push(100.0 * f64::from(u8::from((value.q - q).abs() <= 3.0 * value.error)));
-        ordered.push(100.0 * f64::from(u8::from(value.mean <= q && q <= value.best)));
+        let value = prefix_value(&rewards, config.beta)?;
+        within.push(is_within(&value, q));
+        quarter.push(is_within(&prefix_value(&rewards[..(rewards.len() / 4).max(2)], config.beta)?, q));
+        ordered.push(percent(value.mean <= q && q <= value.best));
     }
     context.metric(0, WITHIN, stats::mean(&within));
+    context.metric(0, WITHIN_QUARTER, stats::mean(&quarter));
     context.metric(0, ORDERED, stats::mean(&ordered));
     Ok(())
 }
