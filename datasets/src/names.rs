@@ -92,14 +92,14 @@ pub fn find(name: &str, data_dir: Option<&Path>, download: bool, progress: fetch
 }
 
 /// Identifies the content of a data set: `built in` for those that are shipped or generated (among them `scenes`, of
-/// [`scenes`](image::scenes), and `garland`, of [`Garland`](crate::synthetic::Garland)), else the SHA-256 (64 hexadecimal digits) of the
-/// list of its files' digests and names; the files are looked for as in [`load_images`].
+/// [`scenes`](image::scenes), and `garland` and `registers`, of [`synthetic`](crate::synthetic)), else the SHA-256 (64 hexadecimal
+/// digits) of the list of its files' digests and names; the files are looked for as in [`load_images`].
 ///
 /// # Errors
 /// An unknown name, files that are missing or cannot be read.
 pub fn fingerprint(name: &str, data_dir: Option<&Path>, download: bool) -> Result<String> {
-    let known = [&IMAGE_SETS[..], &TEXTS, &INTERACTION_SETS, &["scenes", "garland"]].concat();
-    if ["digits", "shapes", "scenes", "garland", "grammar", "markov"].contains(&canonical(name, &known)?) {
+    let known = [&IMAGE_SETS[..], &TEXTS, &INTERACTION_SETS, &["scenes", "garland", "registers"]].concat();
+    if ["digits", "shapes", "scenes", "garland", "registers", "grammar", "markov"].contains(&canonical(name, &known)?) {
         return Ok("built in".into());
     }
     let place = find(name, data_dir, download, &mut |_, _| {})?;

@@ -15,6 +15,7 @@
 //! ```
 
 pub mod cream;
+pub mod implicit_prm;
 pub mod losses;
 pub mod online_self_preferring;
 pub mod preference_degree;

@@ -198,6 +198,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "ICLR 2025",
     },
     Paper {
+        slug: "implicit-prm",
+        area: "preference",
+        title: "Free Process Rewards without Process Labels",
+        authors: "Yuan, Li, Chen, Cui, Ding, Zhang, Zhou, Liu, Peng",
+        year: 2024,
+        arxiv: "2412.01981",
+        venue: "ICML 2025",
+    },
+    Paper {
         slug: "online-self-preferring",
         area: "preference",
         title: "Online Self-Preferring Language Models",

@@ -46,6 +46,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &distill::SmoothTrajectories,
         &distill::TeacherGuidance,
         &preference::Cream,
+        &preference::ImplicitPrm,
         &preference::OnlineSelfPreferring,
         &preference::PreferenceDegree,
         &preference::PreferenceLogic,

@@ -1,14 +1,16 @@
 //! Data with known properties: text of known entropy, arithmetic that can be checked, interactions from a known Markov chain,
-//! sentences with a known reward, and judgements of them.
+//! sentences with a known reward, and judgements of them, programs whose solutions can be checked step by step.
 
 mod arithmetic;
 mod garland;
 mod grammar;
 mod judging;
 mod markov;
+mod register_machine;
 
 pub use arithmetic::{Arithmetic, Task};
 pub use garland::{Garland, GarlandPrompt, GarlandReward, illegal_transitions, repeated_words};
 pub use grammar::{Entropy, Grammar};
 pub use judging::{Criterion, GarlandFacts, JudgedResponse};
 pub use markov::{MarkovInteractions, MarkovShop};
+pub use register_machine::{RegisterCheck, RegisterMachine, RegisterOp};

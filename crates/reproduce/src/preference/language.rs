@@ -97,10 +97,14 @@ impl Sequences {
         self.response.sum_dim_intlist([1i64].as_slice(), false, Kind::Float)
     }
 
+    /// Log-probabilities of each token of the responses, `[N, T]`, with gradients.
+    pub fn token_log_probs(&self, model: &Gpt) -> CoreResult<Tensor> {
+        response_log_probs(model, &self.tokens, &self.response)
+    }
+
     /// Log-probabilities of the responses, `[N]`, with gradients.
     pub fn log_probs(&self, model: &Gpt) -> CoreResult<Tensor> {
-        let each = response_log_probs(model, &self.tokens, &self.response)?;
-        Ok(each.sum_dim_intlist([1i64].as_slice(), false, Kind::Float))
+        Ok(self.token_log_probs(model)?.sum_dim_intlist([1i64].as_slice(), false, Kind::Float))
     }
 
     /// Mean negative log-probability of the response tokens of some rows.
@@ -111,11 +115,16 @@ impl Sequences {
 
     /// Log-probabilities without gradients, however many there are.
     pub fn scores(&self, model: &Gpt) -> CoreResult<Tensor> {
+        self.in_parts(|part| part.log_probs(model))
+    }
+
+    /// What is computed of each row, without gradients, however many there are.
+    pub fn in_parts(&self, of: impl Fn(&Self) -> CoreResult<Tensor>) -> CoreResult<Tensor> {
         tch::no_grad(|| {
             let parts = (0..self.len()).step_by(AT_ONCE).map(|from| {
                 let count = AT_ONCE.min(self.len() - from) as i64;
                 let narrow = |t: &Tensor| t.narrow(0, from as i64, count);
-                Self { tokens: narrow(&self.tokens), response: narrow(&self.response) }.log_probs(model)
+                of(&Self { tokens: narrow(&self.tokens), response: narrow(&self.response) })
             });
             Ok(Tensor::cat(&parts.collect::<CoreResult<Vec<_>>>()?, 0))
         })

@@ -2,6 +2,7 @@
 
 mod cream;
 mod garland;
+mod implicit_prm;
 mod language;
 mod online_self_preferring;
 mod preference_degree;
@@ -11,6 +12,7 @@ mod self_rationalization;
 mod srpo;
 
 pub use cream::Cream;
+pub use implicit_prm::ImplicitPrm;
 pub use online_self_preferring::OnlineSelfPreferring;
 pub use preference_degree::PreferenceDegree;
 pub use preference_logic::PreferenceLogic;
