@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// A text, or the messages of a chat.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a text or a list of {role, content}")]
 pub enum Content {
     /// Plain text.
     Text(String),

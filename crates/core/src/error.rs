@@ -105,6 +105,21 @@ pub fn check_range(what: &str, value: f64, range: impl std::ops::RangeBounds<f64
     }
 }
 
+/// Checks that all values of a tensor are finite and inside `range`. They are looked at on the CPU only: elsewhere a look would hold up
+/// the device at every call.
+pub fn check_values(
+    what: &str,
+    tensor: &tch::Tensor,
+    range: impl std::ops::RangeBounds<f64> + std::fmt::Debug + Clone,
+) -> Result<()> {
+    if tensor.device() == tch::Device::Cpu && tensor.numel() > 0 {
+        for bound in [tensor.min(), tensor.max()] {
+            check_range(what, bound.double_value(&[]), range.clone())?;
+        }
+    }
+    Ok(())
+}
+
 /// Checks that `tensor` is a floating-point matrix and returns its rows and columns.
 pub fn check_matrix(what: &str, tensor: &tch::Tensor) -> Result<(i64, i64)> {
     match tensor.size()[..] {

@@ -23,7 +23,7 @@
 //!
 //! (`s` is the logistic function, `r = beta (log pi - log pi_ref)`.)
 
-use autodidact_core::error::check_range;
+use autodidact_core::error::{check_range, check_values};
 use autodidact_core::{Error, Result};
 use tch::{Kind, Tensor};
 
@@ -93,7 +93,7 @@ impl PairLogProbs {
     /// Means over tokens, from the lengths of the responses, each `[B]`: logarithms of the geometric mean of token probabilities.
     ///
     /// # Errors
-    /// Lengths of another shape or below 1.
+    /// Lengths of another shape or (on the CPU) below 1.
     pub fn per_token(&self, chosen: &Tensor, rejected: &Tensor) -> Result<Self> {
         for (what, lengths) in [("lengths of chosen", chosen), ("lengths of rejected", rejected)] {
             check_lengths(what, lengths, &self.chosen)?;
@@ -115,10 +115,7 @@ pub(crate) fn check_lengths(what: &str, lengths: &Tensor, like: &Tensor) -> Resu
     if lengths.size() != like.size() {
         return Err(Error::shape(what, format!("{:?}", like.size()), lengths));
     }
-    if lengths.min().double_value(&[]) < 1.0 {
-        return Err(Error::value(what, "at least one token each", lengths.min().double_value(&[])));
-    }
-    Ok(())
+    check_values(what, lengths, 1.0..)
 }
 
 fn check_beta(beta: f64) -> Result<()> {
@@ -145,16 +142,14 @@ pub fn dpo(margin: &Tensor, beta: f64) -> Result<Tensor> {
 /// (label smoothing `e`). No gradient comes from targets.
 ///
 /// # Errors
-/// As [`dpo`]; targets of another shape or outside `[0, 1]`.
+/// As [`dpo`]; targets of another shape or (on the CPU) outside `[0, 1]`.
 pub fn soft_label_dpo(margin: &Tensor, target: &Tensor, beta: f64) -> Result<Tensor> {
     check_vector("margin", margin)?;
     check_beta(beta)?;
     if target.dim() > 0 && target.size() != margin.size() {
         return Err(Error::shape("target", format!("one number or {:?}", margin.size()), target));
     }
-    for bound in [target.min(), target.max()] {
-        check_range("target", bound.double_value(&[]), 0.0..=1.0)?;
-    }
+    check_values("target", target, 0.0..=1.0)?;
     let h = margin * beta;
     let target = target.detach().to_kind(h.kind());
     // -c log s(x) - (1-c) log s(-x) = -log s(x) + (1-c) x.

@@ -21,7 +21,7 @@
 //! assert!((pairs[0].strength - 0.764262).abs() < 1e-6);
 //! ```
 
-use autodidact_core::error::check_range;
+use autodidact_core::error::{check_range, check_values};
 use autodidact_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -146,9 +146,7 @@ pub fn strength_regression_loss(margin: &Tensor, strength: &Tensor, beta: f64) -
     if margin.dim() != 1 || strength.size() != margin.size() {
         return Err(Error::shape("strength", format!("[B], as the margin {:?}", margin.size()), strength));
     }
-    for bound in [strength.min(), strength.max()] {
-        check_range("strength", bound.double_value(&[]), 0.0..=1.0)?;
-    }
+    check_values("strength", strength, 0.0..=1.0)?;
     Ok((margin * beta - strength.detach().to_kind(margin.kind()).logit(1e-6)).square())
 }
 

@@ -28,7 +28,7 @@
 //! assert!((out.total.double_value(&[0]) - 0.145625).abs() < 1e-12);
 //! ```
 
-use autodidact_core::error::check_range;
+use autodidact_core::error::{check_range, check_values};
 use autodidact_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -118,9 +118,7 @@ impl Srpo {
                 if p.size() != ratios.chosen.size() {
                     return Err(Error::shape("preference", format!("{:?}", ratios.chosen.size()), p));
                 }
-                for bound in [p.min(), p.max()] {
-                    check_range("preference", bound.double_value(&[]), 0.0..=1.0)?;
-                }
+                check_values("preference", p, 0.0..=1.0)?;
                 p.detach().to_kind(ratios.chosen.kind()) - 0.5
             }
         };

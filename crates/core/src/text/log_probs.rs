@@ -1,5 +1,6 @@
 //! Log-probabilities of given tokens, without ever holding logits of a batch.
 
+use crate::error::check_values;
 use crate::nn::Gpt;
 use crate::{Error, Result, shim};
 use tch::{Kind, Tensor};
@@ -26,7 +27,7 @@ const PART: i64 = 1 << 25;
 /// ```
 ///
 /// # Errors
-/// Shapes or types that do not fit together; targets of `V` or more.
+/// Shapes or types that do not fit together; (on the CPU) targets of `V` or more.
 pub fn selected_log_probs(hidden: &Tensor, head: &Tensor, targets: &Tensor) -> Result<Tensor> {
     in_parts(hidden, head, targets, PART)
 }
@@ -51,9 +52,7 @@ fn in_parts(hidden: &Tensor, head: &Tensor, targets: &Tensor, part: i64) -> Resu
         ));
     }
     let targets = targets.reshape([-1]);
-    if targets.numel() > 0 && targets.max().int64_value(&[]) >= vocab {
-        return Err(Error::value("targets", format!("indices below {vocab}"), targets.max().int64_value(&[])));
-    }
+    check_values("targets", &targets, ..vocab as f64)?;
     let rows = (part / vocab).max(1);
     let hidden = hidden.reshape([-1, width]);
     let kept = targets.ge(0).nonzero().squeeze_dim(1);

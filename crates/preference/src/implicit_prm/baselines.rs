@@ -1,5 +1,6 @@
 //! Reward models with a head, labels of steps by Monte-Carlo rollouts (Wang et al. 2023, Math-Shepherd, 2312.08935), and what they cost.
 
+use autodidact_core::error::check_values;
 use autodidact_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::nn::{Init, Linear, LinearConfig, Module, Path};
@@ -33,9 +34,7 @@ impl ValueHead {
             [rows, s] if rows == b && s > 0 && places.kind() == Kind::Int64 => s,
             _ => return Err(Error::shape("places", format!("Int64 [{b}, S]"), places)),
         };
-        if places.numel() > 0 && (places.min().int64_value(&[]) < 0 || places.max().int64_value(&[]) >= t) {
-            return Err(Error::value("places", format!("columns below {t}"), places.max().int64_value(&[])));
-        }
+        check_values("places", places, 0.0..t as f64)?;
         let at = places.unsqueeze(2).expand([b, count, width], false);
         Ok(self.linear.forward(&hidden.gather(1, &at, false)).squeeze_dim(2))
     }
@@ -50,9 +49,7 @@ pub fn label_loss(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     if labels.size() != logits.size() {
         return Err(Error::shape("labels", format!("{:?}, as the logits", logits.size()), labels));
     }
-    if labels.numel() > 0 && (labels.min().double_value(&[]) < 0.0 || labels.max().double_value(&[]) > 1.0) {
-        return Err(Error::value("labels", "numbers from 0 to 1", "others"));
-    }
+    check_values("labels", labels, 0.0..=1.0)?;
     let labels = labels.detach().to_kind(logits.kind());
     // -l log s(x) - (1-l) log s(-x) = -log s(x) + (1-l) x.
     Ok(-logits.log_sigmoid() + (1.0 - labels) * logits)
