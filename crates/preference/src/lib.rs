@@ -22,6 +22,7 @@ pub mod preference_degree;
 pub mod preference_logic;
 pub mod rpo;
 pub mod self_rationalization;
+pub mod self_correction_learning;
 pub mod srpo;
 
 mod tabular;
