@@ -46,10 +46,12 @@ struct Pretraining {
     dialogues: f64,
     /// Steps between fresh samples of the model for reviews.
     refresh: usize,
-    /// Steps between checks of the accuracy, on so many questions, and the percentage at which training stops.
+    /// Steps between checks of the accuracy, on so many questions, and the percentage at which the rate begins to fall.
     every: usize,
     checked: usize,
     enough: f64,
+    /// Steps in which it falls to 0.
+    anneal: usize,
 }
 
 /// Training on pairs, the same for all arms.
@@ -185,6 +187,7 @@ impl Config {
             ("data.tested", self.data.tested, 2),
             ("pretraining.refresh", self.pretraining.refresh, 1),
             ("pretraining.every", self.pretraining.every, 1),
+            ("pretraining.anneal", self.pretraining.anneal, 1),
             ("pretraining.checked", self.pretraining.checked, 1),
             ("tuning.epochs", self.tuning.epochs, 1),
             ("tuning.batch", self.tuning.batch, 1),
@@ -316,13 +319,21 @@ impl Experiment for SelfCorrectionLearning {
     }
 
     fn config(&self, scale: Scale) -> Value {
-        let training = Supervised { steps: 3000, batch: 64, lr: 2e-3, warmup: 50, weight_decay: 0.01 };
+        let training = Supervised { steps: 1500, batch: 64, lr: 2e-3, warmup: 50, weight_decay: 0.01 };
         let mut config = Config {
             lm: LmSize::S,
             data: Data { pretraining: 900, construction: 400, questions: 3000, tested: 2000 },
-            pretraining: Pretraining { training, dialogues: 0.3, refresh: 50, every: 50, checked: 500, enough: 60.0 },
+            pretraining: Pretraining {
+                training,
+                dialogues: 0.3,
+                refresh: 50,
+                every: 25,
+                checked: 500,
+                enough: 60.0,
+                anneal: 100,
+            },
             share: 0.03,
-            other_shares: vec![0.0, 0.01, 0.1],
+            other_shares: vec![0.0, 0.1],
             temperature: 0.7,
             reviews: 3,
             tuning: Tuning { epochs: 3, batch: 16, lr: 2e-4, warmup: 0.03, beta: 0.1 },
@@ -332,6 +343,7 @@ impl Experiment for SelfCorrectionLearning {
         match scale {
             Scale::Smoke => {
                 let steps = &mut config.pretraining;
+                steps.anneal = 10;
                 (steps.training.steps, steps.training.warmup, steps.refresh, steps.every) = (50, 5, 25, 25);
                 (steps.checked, config.data.questions, config.data.tested) = (32, 32, 64);
                 (config.tuning.epochs, config.other_shares) = (1, vec![0.0]);
@@ -342,6 +354,7 @@ impl Experiment for SelfCorrectionLearning {
                 (config.data.questions, config.data.tested) = (10_000, 10_000);
                 (config.pretraining.training.steps, config.pretraining.training.lr) = (10_000, 6e-4);
                 (config.pretraining.checked, config.tuning.lr) = (2000, 5e-5);
+                (config.pretraining.anneal, config.other_shares) = (1000, vec![0.0, 0.01, 0.1]);
             }
         }
         json!(config)

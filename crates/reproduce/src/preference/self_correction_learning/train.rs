@@ -1,12 +1,14 @@
 //! Pre-training to answer and, rarely, to review; answers in two turns; training on pairs.
 
-use super::super::language::Sequences;
+use super::super::language::{Sequences, Supervised, minimise};
 use super::model::{Quiz, Vlm, texts};
 use super::{Arm, Config, Data};
 use crate::runner::Context;
 use anyhow::{Result, bail};
 use autodidact_core::landscape::values;
 use autodidact_core::optim::StateDict;
+use autodidact_core::schedule::{Schedule, Shape};
+use autodidact_core::train::Step;
 use autodidact_core::{Result as CoreResult, seed};
 use autodidact_datasets::image::{ImageSet, digits};
 use autodidact_datasets::synthetic::VisualQuestion;
@@ -47,7 +49,8 @@ pub(super) struct Base {
     pub steps: f64,
 }
 
-/// Pre-trains with a share of reviews, until the answers to questions about images of the construction set are good enough.
+/// Pre-trains with a share of reviews at a constant rate, until the answers to questions about images of the construction set are good
+/// enough; then the rate falls to 0.
 pub(super) fn base(share: f64, config: &Config, splits: &Splits, context: &mut Context<'_>) -> Result<Base> {
     let run = context.seed("pre-training");
     let key = (&config.lm, &config.data, &config.pretraining, share, run);
@@ -58,19 +61,14 @@ pub(super) fn base(share: f64, config: &Config, splits: &Splits, context: &mut C
         let mut rng = seed::rng(run, &["check"]);
         let check = Quiz::draw(&splits.construction, settings.checked, &mut rng, device)?;
         let mut lessons = Lessons { splits, share, config, pool: None, next: 0, device };
+        let Supervised { steps: most, lr, warmup, weight_decay, .. } = settings.training;
         let mut reached = None;
-        let trained = settings.training.minimise(
-            &vlm.policy,
-            run,
-            |step| {
-                if step.index.is_multiple_of(settings.refresh) {
-                    lessons.refresh(&vlm, seed::derive(run, &["pool", &step.index.to_string()]))?;
-                }
-                let (images, text) = lessons.batch(settings.training.batch, &mut step.rng("lessons"))?;
-                Ok(-vlm.token_log_probs(&images, &text)?.sum(Kind::Float) / text.response.sum(Kind::Float))
-            },
+        let trained = minimise(
+            &vlm.policy.vs,
+            (Schedule::new(lr, most, Shape::Constant).warmup(warmup), weight_decay, run),
+            |step| lessons.loss(&vlm, step, run),
             |done, loss| {
-                context.progress(done, settings.training.steps, loss);
+                context.progress(done, most, loss);
                 if done.is_multiple_of(settings.every) {
                     let answers = vlm.answers(&check.images, &check.prompts(), 0.0, run)?;
                     if check.accuracy(&answers) >= settings.enough {
@@ -84,8 +82,21 @@ pub(super) fn base(share: f64, config: &Config, splits: &Splits, context: &mut C
         // The way out of training before its last step is an error.
         let steps = match (reached, trained) {
             (Some(done), _) => done,
-            (None, done) => done.map(|()| settings.training.steps)?,
+            (None, done) => done.map(|()| most)?,
         };
+        // A model whose rate was never lowered would gain from any further training at a lower one.
+        let end = seed::derive(run, &["annealing"]);
+        let schedule = Schedule::new(lr, settings.anneal, Shape::cosine_to(0.0)).warmup(settings.anneal / 10);
+        minimise(
+            &vlm.policy.vs,
+            (schedule, weight_decay, end),
+            |step| lessons.loss(&vlm, step, end),
+            |done, loss| {
+                context.progress(done, settings.anneal, loss);
+                Ok(())
+            },
+        )?;
+        let steps = steps + settings.anneal;
         let mut all = values(&vlm.policy.vs);
         all.insert(STEPS.to_owned(), Tensor::from_slice(&[steps as f64]));
         Ok(all)
@@ -106,6 +117,16 @@ struct Lessons<'a> {
 }
 
 impl Lessons<'_> {
+    /// Mean negative log-probability of what counts in a step's batch.
+    fn loss(&mut self, vlm: &Vlm, step: Step, seed: u64) -> CoreResult<Tensor> {
+        let settings = &self.config.pretraining;
+        if step.index.is_multiple_of(settings.refresh) {
+            self.refresh(vlm, seed::derive(seed, &["pool", &step.index.to_string()]))?;
+        }
+        let (images, text) = self.batch(settings.training.batch, &mut step.rng("lessons"))?;
+        Ok(-vlm.token_log_probs(&images, &text)?.sum(Kind::Float) / text.response.sum(Kind::Float))
+    }
+
     fn refresh(&mut self, vlm: &Vlm, seed: u64) -> CoreResult<()> {
         if self.share > 0.0 {
             let quiz = Quiz::draw(&self.splits.pretraining, POOL, &mut seed::rng(seed, &["questions"]), self.device)?;
