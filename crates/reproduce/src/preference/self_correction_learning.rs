@@ -46,7 +46,8 @@ struct Pretraining {
     dialogues: f64,
     /// Steps between fresh samples of the model for reviews.
     refresh: usize,
-    /// Steps between checks of the accuracy, on so many questions, and the percentage at which the rate begins to fall.
+    /// Steps between checks of the accuracy, on so many questions about the images trained on, and the percentage at which the rate
+    /// begins to fall.
     every: usize,
     checked: usize,
     enough: f64,
@@ -319,10 +320,10 @@ impl Experiment for SelfCorrectionLearning {
     }
 
     fn config(&self, scale: Scale) -> Value {
-        let training = Supervised { steps: 1500, batch: 64, lr: 2e-3, warmup: 50, weight_decay: 0.01 };
+        let training = Supervised { steps: 2000, batch: 64, lr: 2e-3, warmup: 50, weight_decay: 0.01 };
         let mut config = Config {
             lm: LmSize::S,
-            data: Data { pretraining: 900, construction: 400, questions: 3000, tested: 2000 },
+            data: Data { pretraining: 160, construction: 400, questions: 3000, tested: 2000 },
             pretraining: Pretraining {
                 training,
                 dialogues: 0.3,
@@ -333,7 +334,7 @@ impl Experiment for SelfCorrectionLearning {
                 anneal: 100,
             },
             share: 0.03,
-            other_shares: vec![0.0, 0.1],
+            other_shares: vec![],
             temperature: 0.7,
             reviews: 3,
             tuning: Tuning { epochs: 3, batch: 16, lr: 2e-4, warmup: 0.03, beta: 0.1 },
@@ -346,7 +347,7 @@ impl Experiment for SelfCorrectionLearning {
                 steps.anneal = 10;
                 (steps.training.steps, steps.training.warmup, steps.refresh, steps.every) = (50, 5, 25, 25);
                 (steps.checked, config.data.questions, config.data.tested) = (32, 32, 64);
-                (config.tuning.epochs, config.other_shares) = (1, vec![0.0]);
+                (config.tuning.epochs, config.other_shares) = (1, vec![0.1]);
             }
             Scale::Small => {}
             Scale::Full => {

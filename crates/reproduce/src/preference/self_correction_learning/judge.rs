@@ -91,7 +91,7 @@ impl Judge<'_> {
         let right = stats::mean(&direct) / 100.0 * total;
         let wilson = wilson_ci(right.round() as usize, total as usize, LEVEL)?;
         let note = format!(
-            "Points of accuracy of the base after one review over its direct answers, mean over prompts. Direct {:.2} % (Wilson {:.1} to {:.1}); {}; McNemar's test of {fixed:.0} fixed and {broken:.0} broken: chi-squared {:.2}, p {:.2e}. When pairs are made (temperature {}, CP): {:.0} fixed, {:.0} broken by seed. With other shares of reviews in pre-training than {} %: {}.",
+            "Points of accuracy of the base after one review over its direct answers, mean over prompts. Direct {:.2} % (Wilson {:.1} to {:.1}); {}; McNemar's test of {fixed:.0} fixed and {broken:.0} broken: chi-squared {:.2}, p {:.2e}. When pairs are made (temperature {}, CP): {:.0} fixed, {:.0} broken by seed.{}",
             100.0 * right / total,
             100.0 * wilson.low,
             100.0 * wilson.high,
@@ -101,8 +101,15 @@ impl Judge<'_> {
             self.config.temperature,
             self.results.mean(BASE, FIXED)?,
             self.results.mean(BASE, BROKEN)?,
-            100.0 * self.config.share,
-            shares.join(", "),
+            if shares.is_empty() {
+                String::new()
+            } else {
+                format!(
+                    " With other shares of reviews in pre-training than {} %: {}.",
+                    100.0 * self.config.share,
+                    shares.join(", ")
+                )
+            },
         );
         Ok(Finding::new("C1", change, note).against(stats::mean(&direct)).verdict(verdict.with_seeds(n)))
     }
@@ -298,18 +305,7 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
             ));
         }
     }
-    let mut shares = vec![(judge.config.share, BASE.to_owned())];
-    shares.extend(judge.config.other_shares.iter().map(|&s| (s, share_arm(s))));
-    shares.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut curve = [vec![], vec![]];
-    for (share, arm) in shares {
-        for (points, values) in curve.iter_mut().zip([judge.accuracy(&arm)?, judge.mean_after(&arm, 1)?]) {
-            let (mean, half) = verdict::summary(&values);
-            points.push((100.0 * share, mean, half));
-        }
-    }
-    let [direct, reviewed] = curve;
-    Ok(vec![
+    let mut plots = vec![
         Plot::bars(
             "transitions",
             &format!("What one review does to the base's answers, by request; shares over {n} seeds."),
@@ -342,14 +338,33 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
             "share of answers (%)",
             faults,
         ),
-        Plot::lines(
-            "shares",
-            &format!(
-                "Accuracy of bases that saw reviews in other shares of pre-training, direct and after one review; means over {n} seeds with 95 % intervals."
-            ),
-            "share of reviews in pre-training (%)",
-            "accuracy (%)",
-            vec![Series::with_intervals("direct", 0, direct), Series::with_intervals("after one review", 1, reviewed)],
+    ];
+    if !judge.config.other_shares.is_empty() {
+        plots.push(shares(&judge, n)?);
+    }
+    Ok(plots)
+}
+
+/// Accuracy by the share of reviews in pre-training.
+fn shares(judge: &Judge<'_>, n: usize) -> Result<Plot> {
+    let mut shares = vec![(judge.config.share, BASE.to_owned())];
+    shares.extend(judge.config.other_shares.iter().map(|&s| (s, share_arm(s))));
+    shares.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut curve = [vec![], vec![]];
+    for (share, arm) in shares {
+        for (points, values) in curve.iter_mut().zip([judge.accuracy(&arm)?, judge.mean_after(&arm, 1)?]) {
+            let (mean, half) = verdict::summary(&values);
+            points.push((100.0 * share, mean, half));
+        }
+    }
+    let [direct, reviewed] = curve;
+    Ok(Plot::lines(
+        "shares",
+        &format!(
+            "Accuracy of bases that saw reviews in other shares of pre-training, direct and after one review; means over {n} seeds with 95 % intervals."
         ),
-    ])
+        "share of reviews in pre-training (%)",
+        "accuracy (%)",
+        vec![Series::with_intervals("direct", 0, direct), Series::with_intervals("after one review", 1, reviewed)],
+    ))
 }

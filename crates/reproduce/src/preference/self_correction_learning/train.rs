@@ -49,8 +49,8 @@ pub(super) struct Base {
     pub steps: f64,
 }
 
-/// Pre-trains with a share of reviews at a constant rate, until the answers to questions about images of the construction set are good
-/// enough; then the rate falls to 0.
+/// Pre-trains with a share of reviews at a constant rate, until the answers to new questions about its images are good enough; then the
+/// rate falls to 0.
 pub(super) fn base(share: f64, config: &Config, splits: &Splits, context: &mut Context<'_>) -> Result<Base> {
     let run = context.seed("pre-training");
     let key = (&config.lm, &config.data, &config.pretraining, share, run);
@@ -59,7 +59,7 @@ pub(super) fn base(share: f64, config: &Config, splits: &Splits, context: &mut C
         let vlm = Vlm::new(config.lm, seed::derive(run, &["weights"]), device)?;
         let settings = &config.pretraining;
         let mut rng = seed::rng(run, &["check"]);
-        let check = Quiz::draw(&splits.construction, settings.checked, &mut rng, device)?;
+        let check = Quiz::draw(&splits.pretraining, settings.checked, &mut rng, device)?;
         let mut lessons = Lessons { splits, share, config, pool: None, next: 0, device };
         let Supervised { steps: most, lr, warmup, weight_decay, .. } = settings.training;
         let mut reached = None;
