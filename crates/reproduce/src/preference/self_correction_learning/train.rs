@@ -25,8 +25,8 @@ use tch::{Device, Kind, Tensor};
 const POOL: usize = 128;
 /// An entry beside the weights: the steps of pre-training.
 const STEPS: &str = "steps of pre-training";
-/// Most samples of each question that independent pairs are made of.
-const MOST_SAMPLES: usize = 8;
+/// Most times that as many questions are asked for independent pairs as for pairs with reviews.
+const MOST_ROUNDS: usize = 8;
 
 /// Images for pre-training, for making pairs, and for tests: no image is in two.
 pub(super) struct Splits {
@@ -209,54 +209,65 @@ pub(super) fn records(
     Ok((quiz, records))
 }
 
-/// The pairs of an arm, in random order.
+/// The pairs of an arm, in random order, of questions of which a quiz is returned where it is not that of the records.
 pub(super) fn pairs(
     arm: Arm,
     vlm: &Vlm,
-    (quiz, records): (&Quiz, &[Judged<Vec<i64>>]),
+    records: &[Judged<Vec<i64>>],
+    splits: &Splits,
     config: &Config,
     context: &Context<'_>,
-) -> Result<Vec<ResponsePair<Vec<i64>>>> {
+) -> Result<(Vec<ResponsePair<Vec<i64>>>, Option<Quiz>)> {
     let all = self_correction_pairs(records, Which::Both);
-    let mut pairs = match arm {
-        Arm::Scl { which, .. } => self_correction_pairs(records, which),
-        Arm::Sft => all.clone(),
-        Arm::Independent => independent(vlm, quiz, records, all.len(), config, context)?,
-        Arm::Base | Arm::Share(_) => vec![],
+    let (mut pairs, quiz) = match arm {
+        Arm::Scl { which, .. } => (self_correction_pairs(records, which), None),
+        Arm::Sft => (all, None),
+        Arm::Independent => {
+            let (pairs, quiz) = independent(vlm, splits, all.len(), config, context)?;
+            (pairs, Some(quiz))
+        }
+        Arm::Base | Arm::Share(_) => (vec![], None),
     };
     pairs.shuffle(&mut seed::rng(context.seed("order of pairs"), &[]));
     if let Arm::Scl { portion, .. } = arm {
         pairs.truncate((portion * pairs.len() as f64).ceil() as usize);
     }
-    Ok(pairs)
+    Ok((pairs, quiz))
 }
 
-/// As many pairs of samples without a review: the first answers and fresh ones, as many of each question as it takes.
+/// As many pairs of two samples without a review, from as many questions about the images of the construction set as it takes.
 fn independent(
     vlm: &Vlm,
-    quiz: &Quiz,
-    records: &[Judged<Vec<i64>>],
+    splits: &Splits,
     count: usize,
     config: &Config,
     context: &Context<'_>,
-) -> Result<Vec<ResponsePair<Vec<i64>>>> {
-    let mut samples: Vec<Vec<(Vec<i64>, bool)>> = records.iter().map(|r| vec![(r.first.clone(), r.right.0)]).collect();
-    let mut pairs = vec![];
-    for round in 1..MOST_SAMPLES {
-        let seed = seed::derive(context.seed("two turns"), &["independent", &round.to_string()]);
-        let more = vlm.answers(&quiz.images, &quiz.prompts(), config.temperature, seed)?;
-        for ((all, answer), question) in samples.iter_mut().zip(more).zip(&quiz.questions) {
-            let right = question.is_right(&answer);
-            all.push((answer, right));
+) -> Result<(Vec<ResponsePair<Vec<i64>>>, Quiz)> {
+    let run = context.seed("independent pairs");
+    let (mut pairs, mut questions, mut images) = (vec![], vec![], vec![]);
+    for round in 0..MOST_ROUNDS {
+        let of = |what: &str| seed::derive(run, &[what, &round.to_string()]);
+        let mut rng = seed::rng(of("questions"), &[]);
+        let quiz = Quiz::draw(&splits.construction, config.data.questions, &mut rng, context.plan.device)?;
+        let mut samples: Vec<Vec<(Vec<i64>, bool)>> = vec![vec![]; quiz.questions.len()];
+        for side in ["first", "second"] {
+            let answers = vlm.answers(&quiz.images, &quiz.prompts(), config.temperature, of(side))?;
+            for ((all, answer), question) in samples.iter_mut().zip(answers).zip(&quiz.questions) {
+                let right = question.is_right(&answer);
+                all.push((answer, right));
+            }
         }
-        pairs = independent_sample_pairs(&samples);
+        let before = questions.len();
+        let more = independent_sample_pairs(&samples).into_iter();
+        pairs.extend(more.map(|p| ResponsePair { question: p.question + before, ..p }));
+        questions.extend(quiz.questions);
+        images.push(quiz.images);
         if pairs.len() >= count {
             break;
         }
     }
-    pairs.shuffle(&mut seed::rng(context.seed("independent pairs"), &[]));
     pairs.truncate(count);
-    Ok(pairs)
+    Ok((pairs, Quiz { questions, images: Tensor::cat(&images, 0) }))
 }
 
 /// Pairs as tensors: direct answers to the questions, chosen ones first; and the reference's log-probabilities.
