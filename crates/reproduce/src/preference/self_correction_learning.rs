@@ -155,6 +155,10 @@ fn accuracy_after(prompt: &str) -> String {
     format!("accuracy after reviews, {prompt} (%)")
 }
 
+fn failures_after(prompt: &str) -> String {
+    format!("no letter after reviews, {prompt} (%)")
+}
+
 /// What one review did to the test's answers: kept, fixed, broken, failed.
 fn transitions(prompt: &str) -> String {
     format!("transitions, {prompt}")
@@ -262,7 +266,9 @@ impl Config {
                 None => vlm.answers(&test.images, contexts, 0.0, 0),
             })?;
             for (turn, answers) in turns.iter().enumerate() {
+                let silent: Vec<bool> = answers.iter().map(|a| VisualQuestion::choice(a).is_none()).collect();
                 context.metric(turn, &accuracy_after(prompt), test.accuracy(answers));
+                context.metric(turn, &failures_after(prompt), percent(&silent));
             }
             let both = first.iter().copied().zip(test.right(&turns[1]));
             let TransitionCounts { keep, fix, broken, fail } = both.collect();
@@ -321,7 +327,7 @@ impl Experiment for SelfCorrectionLearning {
     }
 
     fn config(&self, scale: Scale) -> Value {
-        let training = Supervised { steps: 2000, batch: 64, lr: 2e-3, warmup: 50, weight_decay: 0.01 };
+        let training = Supervised { steps: 3000, batch: 64, lr: 2e-3, warmup: 50, weight_decay: 0.01 };
         let mut config = Config {
             lm: LmSize::S,
             data: Data { pretraining: 160, construction: 400, questions: 3000, tested: 2000 },
@@ -335,7 +341,7 @@ impl Experiment for SelfCorrectionLearning {
                 anneal: 100,
             },
             share: 0.03,
-            other_shares: vec![],
+            other_shares: vec![0.1],
             temperature: 0.7,
             reviews: 3,
             tuning: Tuning { epochs: 3, batch: 16, lr: 1e-5, warmup: 0.03, beta: 0.1 },

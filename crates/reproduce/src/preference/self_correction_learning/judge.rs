@@ -2,7 +2,7 @@
 
 use super::{
     ACCURACY, BASE, BREAK, BROKEN, CHOSEN, Config, FAILURES, FAULTS, FIX, FIXED, INDEPENDENT, PAIRS, PROMPTS, REJECTED,
-    SCL, SFT, STEPS, accuracy_after, mixed_arm, portion_arm, share_arm, transitions,
+    SCL, SFT, STEPS, accuracy_after, failures_after, mixed_arm, portion_arm, share_arm, transitions,
 };
 use crate::plot::{Plot, Series};
 use crate::results::Results;
@@ -23,27 +23,29 @@ impl Judge<'_> {
         self.results.values(arm, ACCURACY)
     }
 
-    /// Accuracies by number of reviews, for each seed.
-    fn courses(&self, arm: &str, prompt: &str) -> Result<Vec<Vec<f64>>> {
-        let course = |seed| -> Result<Vec<f64>> {
-            Ok(self.results.series(arm, seed, &accuracy_after(prompt))?.into_iter().map(|p| p.1).collect())
-        };
-        self.results.seeds(arm).into_iter().map(course).collect()
+    /// A metric after so many reviews, by seed.
+    fn at(&self, arm: &str, metric: &str, reviews: usize) -> Result<Vec<f64>> {
+        let one = |seed| Ok(self.results.series(arm, seed, metric)?[reviews.min(self.config.reviews)].1);
+        self.results.seeds(arm).into_iter().map(one).collect()
+    }
+
+    /// The same as means over prompts.
+    fn mean_at(&self, arm: &str, metric: impl Fn(&str) -> String, reviews: usize) -> Result<Vec<f64>> {
+        let mut mean = vec![0.0; self.results.seeds(arm).len()];
+        for prompt in PROMPTS {
+            let each = self.at(arm, &metric(prompt), reviews)?;
+            mean.iter_mut().zip(each).for_each(|(m, v)| *m += v / PROMPTS.len() as f64);
+        }
+        Ok(mean)
     }
 
     /// Accuracy after so many reviews, by seed.
     fn after(&self, arm: &str, prompt: &str, reviews: usize) -> Result<Vec<f64>> {
-        Ok(self.courses(arm, prompt)?.into_iter().map(|c| c[reviews.min(c.len() - 1)]).collect())
+        self.at(arm, &accuracy_after(prompt), reviews)
     }
 
-    /// The same as means over prompts.
     fn mean_after(&self, arm: &str, reviews: usize) -> Result<Vec<f64>> {
-        let mut mean = vec![0.0; self.results.seeds(arm).len()];
-        for prompt in PROMPTS {
-            let each = self.after(arm, prompt, reviews)?;
-            mean.iter_mut().zip(each).for_each(|(m, v)| *m += v / PROMPTS.len() as f64);
-        }
-        Ok(mean)
+        self.mean_at(arm, accuracy_after, reviews)
     }
 
     /// What a review did, added over seeds: kept, fixed, broken, failed.
@@ -127,9 +129,14 @@ impl Judge<'_> {
             _ => Verdict::NotReproduced,
         };
         let means = (0..=last).map(|k| Ok(format!("{:.2}", stats::mean(&self.mean_after(BASE, k)?))));
+        let silent = (0..=last).map(|k| {
+            let share = stats::mean(&self.mean_at(BASE, failures_after, k)?);
+            Ok(format!("{share:.1}"))
+        });
         let note = format!(
-            "Points of accuracy of the base after {last} reviews over that after one, mean over prompts. Accuracy after 0 to {last} reviews: {} %.",
-            means.collect::<Result<Vec<_>>>()?.join(", ")
+            "Points of accuracy of the base after {last} reviews over that after one, mean over prompts. Accuracy after 0 to {last} reviews: {} %; without a letter (a wrong answer): {} %. Pre-training has no second review of an answer.",
+            means.collect::<Result<Vec<_>>>()?.join(", "),
+            silent.collect::<Result<Vec<_>>>()?.join(", "),
         );
         let n = one.len();
         Ok(Finding::new("C2", change, note).against(stats::mean(&one)).verdict(verdict.with_seeds(n)))
@@ -186,7 +193,7 @@ impl Judge<'_> {
         let lead = |arm: &str| Ok::<_, anyhow::Error>(verdict::difference(&scl, &self.accuracy(arm)?, 0.0));
         let independent = lead(INDEPENDENT)?;
         let note = format!(
-            "Points of accuracy of direct answers of scl over pairs of independent samples; over the likelihood of the same chosen answers {:+}; over fixed answers only {:+}; over broken ones only {:+}; with {} of likelihood mixed in over without {:+}.",
+            "Points of accuracy of direct answers of scl over pairs of independent samples; scl over the likelihood of the same chosen answers {:+}; over fixed answers only {:+}; over broken ones only {:+}; with {} of likelihood mixed in over without {:+}.",
             lead(SFT)?,
             lead(FIX)?,
             lead(BREAK)?,
