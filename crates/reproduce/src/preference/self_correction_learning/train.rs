@@ -28,6 +28,9 @@ const STEPS: &str = "steps of pre-training";
 /// Most times that as many questions are asked for independent pairs as for pairs with reviews.
 const MOST_ROUNDS: usize = 8;
 
+type Pair = ResponsePair<Vec<i64>>;
+type Pairs = Vec<Pair>;
+
 /// Images for pre-training, for making pairs, and for tests: no image is in two.
 pub(super) struct Splits {
     pub pretraining: ImageSet,
@@ -217,7 +220,7 @@ pub(super) fn pairs(
     splits: &Splits,
     config: &Config,
     context: &Context<'_>,
-) -> Result<(Vec<ResponsePair<Vec<i64>>>, Option<Quiz>)> {
+) -> Result<(Pairs, Option<Quiz>)> {
     let all = self_correction_pairs(records, Which::Both);
     let (mut pairs, quiz) = match arm {
         Arm::Scl { which, .. } => (self_correction_pairs(records, which), None),
@@ -242,7 +245,7 @@ fn independent(
     count: usize,
     config: &Config,
     context: &Context<'_>,
-) -> Result<(Vec<ResponsePair<Vec<i64>>>, Quiz)> {
+) -> Result<(Pairs, Quiz)> {
     let run = context.seed("independent pairs");
     let (mut pairs, mut questions, mut images) = (vec![], vec![], vec![]);
     for round in 0..MOST_ROUNDS {
@@ -279,13 +282,12 @@ struct PairTexts {
 }
 
 impl PairTexts {
-    fn new(pairs: &[ResponsePair<Vec<i64>>], quiz: &Quiz, reference: &Vlm) -> Result<Self> {
+    fn new(pairs: &[Pair], quiz: &Quiz, reference: &Vlm) -> Result<Self> {
         let device = quiz.images.device();
         let index: Vec<i64> = pairs.iter().map(|p| p.question as i64).collect();
         let images = quiz.images.index_select(0, &Tensor::from_slice(&index).to_device(device));
-        let row = |p: &ResponsePair<Vec<i64>>, answer: &Vec<i64>| {
-            vec![(quiz.questions[p.question].tokens(), false), (answer.clone(), true)]
-        };
+        let row =
+            |p: &Pair, answer: &Vec<i64>| vec![(quiz.questions[p.question].tokens(), false), (answer.clone(), true)];
         let rows: Vec<_> =
             pairs.iter().map(|p| row(p, &p.chosen)).chain(pairs.iter().map(|p| row(p, &p.rejected))).collect();
         let both = texts(&rows, device)?;
@@ -330,7 +332,7 @@ pub(super) fn fine_tune(
     arm: Arm,
     vlm: &Vlm,
     reference: &Vlm,
-    pairs: &[ResponsePair<Vec<i64>>],
+    pairs: &[Pair],
     quiz: &Quiz,
     config: &Config,
     context: &mut Context<'_>,
