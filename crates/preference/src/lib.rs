@@ -21,6 +21,7 @@ pub mod online_self_preferring;
 pub mod preference_degree;
 pub mod preference_logic;
 pub mod rpo;
+pub mod self_correction_learning;
 pub mod self_rationalization;
 pub mod srpo;
 

@@ -243,6 +243,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "NeurIPS 2024",
     },
     Paper {
+        slug: "self-correction-learning",
+        area: "preference",
+        title: "Self-Correction is More than Refinement: A Learning Framework for Visual and Language Reasoning Tasks",
+        authors: "He, Lin, Wang, Fung, Ji",
+        year: 2024,
+        arxiv: "2410.04055",
+        venue: "Findings of ACL 2025",
+    },
+    Paper {
         slug: "self-rationalization",
         area: "preference",
         title: "Self-rationalization improves LLM as a fine-grained judge",

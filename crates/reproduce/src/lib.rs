@@ -51,6 +51,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &preference::PreferenceDegree,
         &preference::PreferenceLogic,
         &preference::RpoExperiment,
+        &preference::SelfCorrectionLearning,
         &preference::SelfRationalization,
         &preference::SrpoExperiment,
         &scaling::LrAnnealingLaw,

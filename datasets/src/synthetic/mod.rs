@@ -1,5 +1,6 @@
 //! Data with known properties: text of known entropy, arithmetic that can be checked, interactions from a known Markov chain,
-//! sentences with a known reward, and judgements of them, programs whose solutions can be checked step by step.
+//! sentences with a known reward, and judgements of them, programs whose solutions can be checked step by step, questions about
+//! pictures.
 
 mod arithmetic;
 mod garland;
@@ -7,6 +8,7 @@ mod grammar;
 mod judging;
 mod markov;
 mod register_machine;
+mod visual_questions;
 
 pub use arithmetic::{Arithmetic, Task};
 pub use garland::{Garland, GarlandPrompt, GarlandReward, illegal_transitions, repeated_words};
@@ -14,3 +16,4 @@ pub use grammar::{Entropy, Grammar};
 pub use judging::{Criterion, GarlandFacts, JudgedResponse};
 pub use markov::{MarkovInteractions, MarkovShop};
 pub use register_machine::{RegisterCheck, RegisterMachine, RegisterOp};
+pub use visual_questions::{AnswerFault, DigitOperation, DigitPairs, VisualQuestion};

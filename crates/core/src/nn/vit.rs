@@ -1,9 +1,9 @@
 //! Vision transformers (Dosovitskiy et al., 2021): pre-norm blocks, GELU, learned positions, class token.
 
 use super::attention::{Attention, AttentionConfig, Place};
-use super::layers;
+use super::{PatchEmbedding, layers};
 use crate::{Error, Result};
-use tch::nn::{Conv2D, Init, LayerNorm, Linear, Module, ModuleT, Path};
+use tch::nn::{Init, LayerNorm, Linear, Module, ModuleT, Path};
 use tch::{Device, Kind, Tensor};
 
 /// Shape of a [`Vit`].
@@ -122,7 +122,7 @@ pub fn sine_cosine_positions(grid: i64, width: i64) -> Result<Tensor> {
 #[derive(Debug)]
 pub struct Vit {
     config: VitConfig,
-    patches: Conv2D,
+    patches: PatchEmbedding,
     class: Tensor,
     position: Tensor,
     blocks: EncoderBlocks,
@@ -151,7 +151,7 @@ impl Vit {
         };
         Ok(Self {
             config: *config,
-            patches: layers::conv2d(&p / "patches", channels, width, patch, patch, 0, true),
+            patches: PatchEmbedding::new(&p / "patches", channels, patch, width)?,
             class: p.var("class", &[1, 1, width], init),
             position,
             blocks,
@@ -173,8 +173,7 @@ impl Vit {
             [_, c, h, w] if (c, h, w) == (channels, side, side) => {}
             _ => return Err(Error::shape("images", format!("[N, {channels}, {side}, {side}]"), images)),
         }
-        let x = self.patches.forward(images).flatten(2, 3).transpose(1, 2);
-        Ok(x + self.position.narrow(1, 1, self.config.patches()))
+        Ok(self.patches.forward(images)? + self.position.narrow(1, 1, self.config.patches()))
     }
 
     /// The class token and any of the embedded patches `[N, T, width]` through all blocks and the last norm: `[N, 1 + T, width]`.

@@ -129,6 +129,35 @@ pub fn wilson_ci(successes: usize, trials: usize, level: f64) -> Result<Estimate
     Ok(Estimate { value: p, low: (centre - half).max(0.0), high: (centre + half).min(1.0), n: trials })
 }
 
+/// A test's statistic with its two-sided p.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct TestResult {
+    /// The statistic.
+    pub statistic: f64,
+    /// Probability of one as large, or larger, by chance.
+    pub p: f64,
+}
+
+/// McNemar's test of two classifiers (or one before and after) on the same cases, with Edwards' correction for continuity: of the cases
+/// that only one of them gets right, `b` by the first and `c` by the second, `max(0, |b - c| - 1)^2 / (b + c)` is chi-squared with one
+/// degree of freedom. Means of counts over repetitions may be given too. Without such cases the statistic is 0.
+///
+/// ```
+/// let test = autodidact_core::stats::mcnemar(40.0, 65.0).unwrap();
+/// // 24^2 / 105.
+/// assert!((test.statistic - 5.4857).abs() < 1e-4 && (test.p - 0.0192).abs() < 1e-4);
+/// ```
+///
+/// # Errors
+/// Counts that are negative or not finite.
+pub fn mcnemar(b: f64, c: f64) -> Result<TestResult> {
+    for count in [b, c] {
+        crate::error::check_range("count of McNemar's test", count, 0.0..f64::INFINITY)?;
+    }
+    let statistic = if b + c > 0.0 { ((b - c).abs() - 1.0).max(0.0).powi(2) / (b + c) } else { 0.0 };
+    Ok(TestResult { statistic, p: 2.0 * Normal::standard().sf(statistic.sqrt()) })
+}
+
 /// Slope of the least-squares line of `y` on `x`.
 ///
 /// # Errors

@@ -72,9 +72,7 @@ fn in_parts(hidden: &Tensor, head: &Tensor, targets: &Tensor, part: i64) -> Resu
 /// # Errors
 /// As [`Gpt::hidden`]; a mask of another shape or type; sequences shorter than two tokens.
 pub fn response_log_probs(model: &Gpt, tokens: &Tensor, response: &Tensor) -> Result<Tensor> {
-    if response.size() != tokens.size() || response.kind() != Kind::Bool {
-        return Err(Error::shape("response mask", format!("Bool {:?}, as the tokens", tokens.size()), response));
-    }
+    check_response(tokens, response)?;
     let length = match tokens.size()[..] {
         [_, t] if t >= 2 => t - 1,
         _ => return Err(Error::shape("tokens", "[B, T] of at least two tokens", tokens)),
@@ -94,6 +92,34 @@ pub fn response_loss(model: &Gpt, tokens: &Tensor, response: &Tensor) -> Result<
     let each = response_log_probs(model, tokens, response)?;
     let by_row = each.sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
     Ok(-by_row.sum(Kind::Float) / response.sum(Kind::Float))
+}
+
+/// The same for tokens behind a prefix of one or more embeddings `[B, P, width]` without positions (those of an image, say), through
+/// which gradients flow. The first token is predicted from the prefix, so that it counts where `response` says so.
+///
+/// # Errors
+/// As [`Gpt::hidden_of`]; a mask of another shape or type; a prefix of another batch or without embeddings.
+pub fn response_log_probs_after(model: &Gpt, prefix: &Tensor, tokens: &Tensor, response: &Tensor) -> Result<Tensor> {
+    check_response(tokens, response)?;
+    let (batch, length) = match tokens.size()[..] {
+        [b, t] if t >= 1 => (b, t),
+        _ => return Err(Error::shape("tokens", "[B, T] of at least one token", tokens)),
+    };
+    let before = match prefix.size()[..] {
+        [b, p, _] if b == batch && p >= 1 => p,
+        _ => return Err(Error::shape("prefix", format!("[{batch}, 1 or more, width]"), prefix)),
+    };
+    let words = model.embed(&tokens.narrow(1, 0, length - 1))?;
+    let hidden = model.hidden_of(&Tensor::f_cat(&[prefix, &words], 1)?, None)?.narrow(1, before - 1, length);
+    let targets = tokens.masked_fill(&response.logical_not(), -1);
+    selected_log_probs(&hidden, model.head(), &targets)
+}
+
+fn check_response(tokens: &Tensor, response: &Tensor) -> Result<()> {
+    if response.size() != tokens.size() || response.kind() != Kind::Bool {
+        return Err(Error::shape("response mask", format!("Bool {:?}, as the tokens", tokens.size()), response));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod windows;
 
 pub use batches::{pack_responses, pad_responses};
 pub use chat::{ChatTemplate, Message};
-pub use log_probs::{response_log_probs, response_loss, selected_log_probs};
+pub use log_probs::{response_log_probs, response_log_probs_after, response_loss, selected_log_probs};
 pub use sample::{Sampler, SamplerConfig};
 pub use tokenizer::{CharTokenizer, HfTokenizer, Tokenizer, pad, pad_left};
 pub use windows::Windows;

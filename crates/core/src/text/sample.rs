@@ -57,8 +57,19 @@ impl<'a> Sampler<'a> {
     /// # Errors
     /// Prompts of another type, or prompt and continuation longer than the model's context.
     pub fn sample(&self, prompts: &Tensor) -> Result<Tensor> {
-        let (batch, length) = prompts.size2()?;
-        tch::no_grad(|| self.run(prompts, self.model.cache_of(batch, length + self.config.max_new, prompts.device())))
+        prompts.size2()?;
+        self.sample_embedded(&self.embed(prompts)?)
+    }
+
+    /// As [`sample`](Self::sample) for prompts given as embeddings `[B, T, width]` (without positions: [`Gpt::embed`]), where something
+    /// else than tokens is part of them.
+    ///
+    /// # Errors
+    /// Prompts of another shape, or prompt and continuation longer than the model's context.
+    pub fn sample_embedded(&self, prompts: &Tensor) -> Result<Tensor> {
+        let (batch, length, _) = prompts.size3()?;
+        let cache = self.model.cache_of(batch, length + self.config.max_new, prompts.device());
+        tch::no_grad(|| self.run(prompts, cache))
     }
 
     /// Continues prompts of different lengths, padded on the left ([`pad_left`](super::pad_left)): `prompts [B, T]` and a mask `[B, T]`
@@ -68,9 +79,18 @@ impl<'a> Sampler<'a> {
     /// # Errors
     /// As [`sample`](Self::sample); a mask of another shape or type, one with padding after a token, or a row without tokens.
     pub fn sample_padded(&self, prompts: &Tensor, mask: &Tensor) -> Result<Tensor> {
-        let (_, length) = prompts.size2()?;
-        if mask.size() != prompts.size() || mask.kind() != Kind::Bool {
-            return Err(Error::shape("mask of the prompts", format!("Bool {:?}", prompts.size()), mask));
+        prompts.size2()?;
+        self.sample_embedded_padded(&self.embed(prompts)?, mask)
+    }
+
+    /// As [`sample_padded`](Self::sample_padded) for prompts given as embeddings `[B, T, width]`; those in the padding are not read.
+    ///
+    /// # Errors
+    /// As [`sample_embedded`](Self::sample_embedded) and [`sample_padded`](Self::sample_padded).
+    pub fn sample_embedded_padded(&self, prompts: &Tensor, mask: &Tensor) -> Result<Tensor> {
+        let (batch, length, _) = prompts.size3()?;
+        if mask.size() != [batch, length] || mask.kind() != Kind::Bool {
+            return Err(Error::shape("mask of the prompts", format!("Bool {:?}", [batch, length]), mask));
         }
         let padding = mask.logical_not().sum_dim_intlist(1, false, Kind::Int64);
         let left = Tensor::arange(length, (Kind::Int64, mask.device())).ge_tensor(&padding.unsqueeze(1));
@@ -78,14 +98,18 @@ impl<'a> Sampler<'a> {
             return Err(Error::value("mask of the prompts", "padding on the left, then one token or more", "another"));
         }
         if padding.max().int64_value(&[]) == 0 {
-            return self.sample(prompts);
+            return self.sample_embedded(prompts);
         }
         let capacity = length + self.config.max_new;
         tch::no_grad(|| self.run(prompts, self.model.cache_after_padding(&padding, capacity)))
     }
 
+    fn embed(&self, tokens: &Tensor) -> Result<Tensor> {
+        tch::no_grad(|| self.model.embed(tokens))
+    }
+
     fn run(&self, prompts: &Tensor, mut cache: KvCache) -> Result<Tensor> {
-        let (batch, _) = prompts.size2()?;
+        let (batch, _, _) = prompts.size3()?;
         let options = (Kind::Int64, prompts.device());
         let out = Tensor::full([batch, self.config.max_new], self.config.padding, options);
         // Rows of the result that are still growing.
@@ -94,7 +118,7 @@ impl<'a> Sampler<'a> {
         let stop = Tensor::from_slice(&self.config.stop).to_device(prompts.device());
         let mut length = 0;
         for at in 0..self.config.max_new {
-            let hidden = self.model.hidden(&input, Some(&mut cache))?;
+            let hidden = self.model.hidden_of(&input, Some(&mut cache))?;
             let mut next = self.choose(&self.model.project(&hidden.select(1, -1)));
             let _ = out.select(1, at).index_put_(&[Some(&rows)], &next, false);
             length = at + 1;
@@ -109,7 +133,7 @@ impl<'a> Sampler<'a> {
                     next = next.index_select(0, &kept);
                 }
             }
-            input = next.unsqueeze(1);
+            input = self.model.embed(&next.unsqueeze(1))?;
         }
         Ok(out.narrow(1, 0, length))
     }

@@ -8,6 +8,7 @@ mod online_self_preferring;
 mod preference_degree;
 mod preference_logic;
 mod rpo;
+mod self_correction_learning;
 mod self_rationalization;
 mod srpo;
 
@@ -17,5 +18,6 @@ pub use online_self_preferring::OnlineSelfPreferring;
 pub use preference_degree::PreferenceDegree;
 pub use preference_logic::PreferenceLogic;
 pub use rpo::RpoExperiment;
+pub use self_correction_learning::SelfCorrectionLearning;
 pub use self_rationalization::SelfRationalization;
 pub use srpo::SrpoExperiment;

@@ -182,29 +182,59 @@ impl Gpt {
         Some(RotaryTable::new(&frequencies.to_device(device), *factor, len, self.tokens.ws.kind()))
     }
 
+    /// Embeddings of tokens without their positions, `[B, T]` (Int64) to `[B, T, width]`: what [`hidden_of`](Self::hidden_of) takes, on
+    /// their own or behind embeddings of something else (patches of an image, say).
+    ///
+    /// ```
+    /// use autodidact_core::nn::{Gpt, GptConfig};
+    /// use tch::{Device, Kind, Tensor, nn::VarStore};
+    /// let vs = VarStore::new(Device::Cpu);
+    /// let model = Gpt::new(vs.root(), &GptConfig::gpt2(10, 8, 16, 1, 2)).unwrap();
+    /// let image = Tensor::randn([1, 4, 16], (Kind::Float, Device::Cpu));
+    /// let words = model.embed(&Tensor::from_slice(&[3i64, 7]).view([1, 2])).unwrap();
+    /// let hidden = model.hidden_of(&Tensor::cat(&[image, words], 1), None).unwrap();
+    /// assert_eq!(hidden.size(), [1, 6, 16]);
+    /// ```
+    ///
+    /// # Errors
+    /// Indices of another rank or type or (on the CPU) outside the vocabulary.
+    pub fn embed(&self, tokens: &Tensor) -> Result<Tensor> {
+        if tokens.dim() != 2 || tokens.kind() != Kind::Int64 {
+            return Err(Error::shape("tokens", "Int64 [B, T]", tokens));
+        }
+        Ok(Tensor::f_embedding(&self.tokens.ws, tokens, -1, false, false)?)
+    }
+
     /// Hidden states after the last norm: `[B, T]` token indices to `[B, T, width]`. With a cache, the tokens follow those
     /// that it holds, and are added to it.
     ///
     /// # Errors
-    /// Indices of another rank or type or (on the CPU) outside the vocabulary, a sequence beyond the context, a cache of another batch
-    /// size.
-    pub fn hidden(&self, tokens: &Tensor, mut cache: Option<&mut KvCache>) -> Result<Tensor> {
-        let t = self.check_tokens(tokens, cache.as_deref())?;
+    /// As [`embed`](Self::embed) and [`hidden_of`](Self::hidden_of).
+    pub fn hidden(&self, tokens: &Tensor, cache: Option<&mut KvCache>) -> Result<Tensor> {
+        self.hidden_of(&self.embed(tokens)?, cache)
+    }
+
+    /// As [`hidden`](Self::hidden) for embeddings `[B, T, width]` in the places of tokens; positions are added here.
+    ///
+    /// # Errors
+    /// Embeddings of another shape, a sequence beyond the context, a cache of another batch size.
+    pub fn hidden_of(&self, embeddings: &Tensor, mut cache: Option<&mut KvCache>) -> Result<Tensor> {
+        let t = self.check_length(embeddings, cache.as_deref())?;
         let past = cache.as_ref().map_or(0, |c| c.len);
         let positions = cache.as_ref().and_then(|c| c.positions(t));
-        let mut x = Tensor::f_embedding(&self.tokens.ws, tokens, -1, false, false)?;
-        if let Some(learned) = &self.positions {
-            x += match &positions {
-                Some(positions) => learned.index_select(0, &positions.view([-1])).view_as(&x),
-                None => learned.narrow(0, past, t),
-            };
-        }
+        let mut x = match (&self.positions, &positions) {
+            (Some(learned), Some(positions)) => {
+                embeddings + learned.index_select(0, &positions.view([-1])).view_as(embeddings)
+            }
+            (Some(learned), None) => embeddings + learned.narrow(0, past, t),
+            (None, _) => embeddings.shallow_clone(),
+        };
         let rotary = match cache.as_ref().map(|c| &c.rotary) {
             Some(table) => table.as_ref().map(|table| match &positions {
                 Some(positions) => table.gather(positions),
                 None => table.narrow(past, t),
             }),
-            None => self.rotary_table(t, tokens.device()),
+            None => self.rotary_table(t, embeddings.device()),
         };
         let place = Place { past, rotary, mask: cache.as_ref().and_then(|c| c.mask(t)) };
         for (i, block) in self.blocks.iter().enumerate() {
@@ -216,11 +246,11 @@ impl Gpt {
         Ok(self.norm.forward(&x))
     }
 
-    /// Checks the input of [`hidden`](Self::hidden); its length.
-    fn check_tokens(&self, tokens: &Tensor, cache: Option<&KvCache>) -> Result<i64> {
-        let (b, t) = match tokens.size()[..] {
-            [b, t] if tokens.kind() == Kind::Int64 => (b, t),
-            _ => return Err(Error::shape("tokens", "Int64 [B, T]", tokens)),
+    /// Checks the input of [`hidden_of`](Self::hidden_of); its length.
+    fn check_length(&self, embeddings: &Tensor, cache: Option<&KvCache>) -> Result<i64> {
+        let (b, t) = match embeddings.size()[..] {
+            [b, t, width] if width == self.config.width => (b, t),
+            _ => return Err(Error::shape("embeddings", format!("[B, T, {}]", self.config.width), embeddings)),
         };
         let past = cache.map_or(0, |c| c.len);
         let capacity = cache.map_or(self.config.context, |c| c.capacity);
