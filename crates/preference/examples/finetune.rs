@@ -35,7 +35,7 @@ struct Args {
     out: PathBuf,
     #[arg(long, value_enum, default_value_t = Method::Dpo)]
     method: Method,
-    /// Strength of the reference (of the log-ratio where there is none)
+    /// Strength of the reference; CPO's and SimPO's factor of the log-ratio, ORPO's weight of the odds
     #[arg(long, default_value_t = 0.1)]
     beta: f64,
     /// SimPO's margin, robust DPO's rate of flipped labels, RPO's weight of the likelihood

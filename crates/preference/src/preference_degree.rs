@@ -31,7 +31,7 @@
 //! assert_eq!(grades(&words, &phrases, 3).unwrap(), [vec![0, 9, 17, 25, 1, 18, 33], vec![0, 25, 1, 18, 33], vec![0, 25, 1, 33]]);
 //! ```
 
-use autodidact_core::error::{check_matrix, check_range};
+use autodidact_core::error::{check_matrix, check_range, check_values};
 use autodidact_core::{Error, Result};
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -72,8 +72,8 @@ pub fn rake<T: Eq + Hash>(words: &[T], separates: impl Fn(&T) -> bool) -> Vec<Ph
     phrases(&runs.iter().map(|run| words[run.clone()].iter().collect()).collect::<Vec<Vec<&T>>>(), &runs)
 }
 
-/// The same for a text, with places in bytes: words are maximal runs of letters, digits, apostrophes and hyphens, of which `is_stop`
-/// sees the lower case; every other sign but white space separates.
+/// The same for a text, with places in bytes: words are maximal runs of letters, digits, apostrophes and hyphens with a
+/// letter or digit among them, of which `is_stop` sees the lower case; every other sign but white space separates.
 pub fn rake_text(text: &str, is_stop: impl Fn(&str) -> bool) -> Vec<Phrase> {
     let part_of_word = |c: char| c.is_alphanumeric() || "'’-".contains(c);
     let (mut runs, mut places): (Vec<Vec<String>>, Vec<Range<usize>>) = (vec![], vec![]);
@@ -90,7 +90,7 @@ pub fn rake_text(text: &str, is_stop: impl Fn(&str) -> bool) -> Vec<Phrase> {
             end = at + c.len_utf8();
         }
         let word = text[from..end].to_lowercase();
-        if is_stop(&word) {
+        if !word.contains(char::is_alphanumeric) || is_stop(&word) {
             open = false;
             continue;
         }
@@ -243,9 +243,10 @@ pub fn degree_loss(logits: &Tensor, degrees: &Tensor) -> Result<Tensor> {
 /// nearly right cost less than in [`degree_loss`].
 ///
 /// # Errors
-/// As [`degree_loss`].
+/// Shapes that differ; (on the CPU) degrees outside `0..G`.
 pub fn ordinal_degree_loss(logits: &Tensor, degrees: &Tensor) -> Result<Tensor> {
     check_degrees(logits, degrees)?;
+    check_values("degrees", degrees, 0.0..logits.size()[1] as f64)?;
     let steps = (logits.size()[1] - 1).max(1) as f64;
     let shares = Tensor::arange(logits.size()[1], (logits.kind(), logits.device())) / steps;
     let expected = logits.softmax(-1, logits.kind()).matmul(&shares);

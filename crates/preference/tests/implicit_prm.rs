@@ -79,10 +79,19 @@ fn the_propositions_hold_on_random_trees() {
         let (policy, reference) = (random_tree(&mut rng), random_tree(&mut rng));
         // Prefixes are numbered by level: children of i are 3i+1, 3i+2, 3i+3; the 81 responses are below prefixes 13 to 39.
         let mut q = vec![0.0; 121];
-        for i in 0..40 {
-            for c in 0..3 {
-                q[3 * i + 1 + c] = q[i] + beta * (policy[i][c] / reference[i][c]).ln();
+        for leaf in 40..121usize {
+            let mut path = vec![leaf];
+            while path[0] > 0 {
+                path.insert(0, (path[0] - 1) / 3);
             }
+            let log_probs = |p: &[[f64; 3]]| {
+                let each: Vec<f64> = path.windows(2).map(|w| p[w[0]][(w[1] - 1) % 3].ln()).collect();
+                Tensor::from_slice(&each).unsqueeze(0)
+            };
+            let (p, r) = (log_probs(&policy), log_probs(&reference));
+            let ratio = log_ratio(&p, &r, &p.ones_like().to_kind(Kind::Bool)).unwrap();
+            let along: Vec<f64> = prefix_q(&ratio, beta).unwrap().view(-1).try_into().unwrap();
+            path[1..].iter().zip(along).for_each(|(&prefix, value)| q[prefix] = value);
         }
         // Upwards: mean, exponential mean and largest reward of all continuations by the reference.
         let mut mean = q.clone();
@@ -367,7 +376,7 @@ fn rollouts_label_steps() {
 #[test]
 fn a_head_reads_hidden_states_at_its_places() {
     let vs = VarStore::new(Device::Cpu);
-    let head = ValueHead::new(vs.root(), 3);
+    let head = ValueHead::new(vs.root(), 3).unwrap();
     tch::manual_seed(5);
     let hidden = Tensor::randn([2, 4, 3], (Kind::Float, Device::Cpu));
     let places = Tensor::from_slice2(&[[0i64, 3], [2, 2]]);

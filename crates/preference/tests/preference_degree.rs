@@ -45,6 +45,9 @@ fn texts_separate_at_punctuation_and_keep_their_places() {
     assert_eq!(at(&phrases[1]), ["Über-Graphen"]);
     assert_eq!(at(&phrases[2]), ["Nets"]);
     assert_eq!(phrases.len(), 3);
+    // A dash on its own is no word.
+    assert_eq!(at(&rake_text(text, |w| w == "the")[0]).len(), 1);
+    assert_eq!(rake_text("linear - constraints", |_| false).len(), 2);
 }
 
 #[test]

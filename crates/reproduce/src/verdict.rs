@@ -124,6 +124,17 @@ pub fn at_most(variant: &[f64], baseline: &[f64], margin: f64) -> Judgement {
     Judgement::of(e, variant.len(), |e| e.high <= margin)
 }
 
+/// Of a criterion on means only: `method` is above `baseline` in every seed. Partly where only the mean is.
+pub fn all_above(method: &[f64], baseline: &[f64]) -> Verdict {
+    let gains: Vec<f64> = method.iter().zip(baseline).map(|(m, b)| m - b).collect();
+    let verdict = match () {
+        _ if gains.iter().all(|g| *g > 0.0) => Verdict::Reproduced,
+        _ if stats::mean(&gains) > 0.0 => Verdict::Partly,
+        _ => Verdict::NotReproduced,
+    };
+    verdict.with_seeds(gains.len())
+}
+
 /// Ratio of paired positive quantities: the interval of the geometric mean of `method/baseline` lies above `threshold`.
 pub fn ratio(method: &[f64], baseline: &[f64], threshold: f64) -> Judgement {
     let logs: Vec<f64> = method.iter().zip(baseline).map(|(m, b)| (m / b).ln()).collect();

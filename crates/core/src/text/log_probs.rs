@@ -87,11 +87,14 @@ pub fn response_log_probs(model: &Gpt, tokens: &Tensor, response: &Tensor) -> Re
 /// [`pack_responses`](super::pack_responses).
 ///
 /// # Errors
-/// As [`response_log_probs`].
+/// As [`response_log_probs`]; (on the CPU) no response token behind another token.
 pub fn response_loss(model: &Gpt, tokens: &Tensor, response: &Tensor) -> Result<Tensor> {
     let each = response_log_probs(model, tokens, response)?;
-    let by_row = each.sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
-    Ok(-by_row.sum(Kind::Float) / response.sum(Kind::Float))
+    let by_row = each.sum_dim_intlist([1i64].as_slice(), false, each.kind());
+    // Nothing predicts a first token.
+    let count = response.narrow(1, 1, response.size()[1] - 1).sum(each.kind());
+    check_values("response tokens", &count, 1.0..)?;
+    Ok(-by_row.sum(each.kind()) / count)
 }
 
 /// The same for tokens behind a prefix of one or more embeddings `[B, P, width]` without positions (those of an image, say), through

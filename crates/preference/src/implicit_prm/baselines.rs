@@ -1,6 +1,6 @@
 //! Reward models with a head, labels of steps by Monte-Carlo rollouts (Wang et al. 2023, Math-Shepherd, 2312.08935), and what they cost.
 
-use autodidact_core::error::check_values;
+use autodidact_core::error::{check_range, check_values};
 use autodidact_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::nn::{Init, Linear, LinearConfig, Module, Path};
@@ -15,16 +15,20 @@ pub struct ValueHead {
 
 impl ValueHead {
     /// A head under `p` on hidden states of a width.
-    pub fn new(p: Path, width: i64) -> Self {
+    ///
+    /// # Errors
+    /// A width below 1.
+    pub fn new(p: Path, width: i64) -> Result<Self> {
+        check_range("width", width as f64, 1.0..)?;
         let zero = Init::Const(0.0);
         let config = LinearConfig { ws_init: zero, bs_init: Some(zero), bias: true };
-        Self { linear: tch::nn::linear(p, width, 1, config) }
+        Ok(Self { linear: tch::nn::linear(p, width, 1, config) })
     }
 
     /// Logits `[B, S]` at the places `[B, S]` (Int64, columns) of hidden states `[B, T, H]`.
     ///
     /// # Errors
-    /// Shapes that do not fit; places outside.
+    /// Shapes that do not fit; (on the CPU) places outside.
     pub fn forward(&self, hidden: &Tensor, places: &Tensor) -> Result<Tensor> {
         let (b, t, width) = match hidden.size()[..] {
             [b, t, h] if h == self.linear.ws.size()[1] => (b, t, h),
@@ -44,7 +48,7 @@ impl ValueHead {
 /// comes from labels.
 ///
 /// # Errors
-/// Shapes that differ, labels outside `[0, 1]`.
+/// Shapes that differ, (on the CPU) labels outside `[0, 1]`.
 pub fn label_loss(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     if labels.size() != logits.size() {
         return Err(Error::shape("labels", format!("{:?}, as the logits", logits.size()), labels));

@@ -216,6 +216,9 @@ impl Config {
         for &n in &self.fewer {
             check_range("fewer", n as f64, 1.0..=self.responses as f64)?;
         }
+        if !self.fewer.contains(&2) {
+            bail!("fewer: expected 2 among the numbers of responses, got {:?}", self.fewer);
+        }
         check_list("beta", &[&[self.beta][..], &self.betas].concat(), f64::MIN_POSITIVE..)?;
         let r = &self.rates;
         let heads = [r.orm, r.shepherd_hard, r.shepherd_soft, r.oracle];
@@ -234,7 +237,7 @@ impl Config {
 
     fn cell(&self, arm: &str, context: &mut Context<'_>) -> Result<()> {
         if arm == TREES {
-            trees(self.trees, context);
+            trees(self.trees, context)?;
             return Ok(());
         }
         let stage = Stage::new(self, context)?;
@@ -300,7 +303,7 @@ impl Experiment for ImplicitPrm {
                 "C2",
                 "Trained on outcomes alone, log-ratios choose among responses and know wrong steps",
                 "best of N, mean of three generators and N of 4, 16, 64: DPO 50.4, NCA 49.4, CE 48.4, KTO 45.7",
-                "Best-of-4 accuracy (worst step) of CE and of DPO is above the generator's accuracy by more than 5 points with the 95 % interval above 0, and the AUC of their r_t between the first wrong step and the right ones before it is above 0.65. Partly if only some of this holds.",
+                "Best-of-4 accuracy (worst step) of CE and of DPO is above chance (the generator's accuracy among well-formed responses) by more than 5 points with the 95 % interval above 0, and the AUC of their r_t between the first wrong step and the right ones before it is above 0.65. Partly if only some of this holds.",
             ),
             Claim::new(
                 "C2b",
@@ -430,6 +433,6 @@ impl Experiment for ImplicitPrm {
     }
 
     fn note(&self, _plan: &Plan) -> String {
-        "The problems are generated: five operations on one register modulo 11, with a verifier of steps and outcomes. Generator, reference and start of all reward models are one decoder of 0.1 million weights, whose training on right solutions was stopped when it was right in 45 % of its samples (checked every 10 steps, since accuracy climbs fast). Responses that do not repeat the program are left out of every choice. All arms but those with fewer responses take the same number of steps; rates were chosen for each objective from the same four, by best-of-4 accuracy on a seed that the result does not use (no rate lifted a head above chance there, nor did 15 epochs). Best-of-N accuracies are exact means over all subsets of the 16 responses. Values of heads are logits. Monte-Carlo labels are those of Math-Shepherd: rollouts from each step; the last step's is the outcome.".to_owned()
+        "The problems are generated: five operations on one register modulo 11, with a verifier of steps and outcomes. Generator, reference and start of all reward models are one decoder of 0.1 million weights, whose training on right solutions was stopped when it was right in 45 % of samples to 300 problems (checked every 10 steps, since accuracy climbs fast; on the test problems it may be right more often). Responses that do not repeat the program are left out of every choice. All arms but those with fewer responses take the same number of steps; rates were chosen for each objective from the same four, by best-of-4 accuracy on a seed that the result does not use (no rate lifted a head above chance there, nor did 15 epochs). Best-of-N accuracies are exact means over all subsets of the 16 responses. Values of heads are logits. Monte-Carlo labels are those of Math-Shepherd: rollouts from each step; the last step's is the outcome.".to_owned()
     }
 }

@@ -200,7 +200,7 @@ impl Experiment for PreferenceDegree {
                 "C3",
                 "The gain comes from key content: removing other words is worse",
                 "ablation (named in digests only)",
-                "As C1, SPO with key content minus SPO with as many random words removed: the 95 % interval is above 0. Partly if only the mean is.",
+                "As C1, SPO with key content minus SPO with as many random words removed: the 95 % interval is above 0.",
             ),
             Claim::new(
                 "C4",
@@ -280,6 +280,6 @@ impl Experiment for PreferenceDegree {
     }
 
     fn note(&self, _plan: &Plan) -> String {
-        "The paper's number of degrees, head and weight are not public; here three degrees (none, half, all of the key words), layer norm and a linear head at the last token, weight 0.1. Garland sentences have about two key phrases, so their words are removed one by one, in the order of the phrases' scores; determiners, verbs and adverbs are the stop-words, chosen responses with fewer than two key words take no part in the degree loss. Key content hardly knows what is liked here (the hidden utilities of words), so a gain can only come from what else removal spoils: grammar, noun, length. 'Oracle content' removes the best liked words first. All arms of a number of pairs share pairs and order.".to_owned()
+        "The paper's number of degrees, head and weight are not public; here three degrees (none, half, all of the key words), layer norm and a linear head at the last token, weight 0.1. Garland sentences have about two key phrases, so their words are removed one by one, in the order of the phrases' scores; determiners, verbs and adverbs are the stop-words, chosen responses with fewer than two key words take no part in the degree loss. Key content hardly knows what is liked here (the hidden utilities of words), so a gain can only come from what else removal spoils: grammar, noun, length. 'Oracle content' removes the best liked words first. All arms of a number of pairs share pairs and order, and gamma is the same for DPO and IPO.".to_owned()
     }
 }

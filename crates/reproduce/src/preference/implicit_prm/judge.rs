@@ -133,7 +133,7 @@ impl Judge<'_> {
             .collect::<Result<_>>()?;
         let generated = |arm| self.results.mean(arm, GENERATED);
         let note = format!(
-            "Points of best-of-4 accuracy of CE over {against}. Against labels on {} problems, which cost {:.1} times the generated tokens: {}. Over the process model with the verifier's labels: {:+}; DPO over {against}: {:+}. The comparison is one of heads with log-ratios, too: over log-ratios trained on labels of steps, from rollouts at equal tokens {:+}, from the verifier {:+}. Right responses to a problem are often the same, wrong ones differ: a score that says little finds its highest value among the many, so that its best of N falls below chance.",
+            "Points of best-of-4 accuracy of CE over {against}, a head that no rate in the grid lifted above chance (its rate is the lowest of them): this compares heads with log-ratios more than labels. Against labels on {} problems, which cost {:.1} times the generated tokens: {}. Over the process model with the verifier's labels: {:+}; DPO over {against}: {:+}. Over log-ratios trained on labels of steps, from rollouts at equal tokens {:+}, from the verifier {:+}. Right responses to a problem are often the same, wrong ones differ: a score that says little finds its highest value among the many, so that its best of N falls below chance.",
             self.config.labelled,
             generated(HARD)? / generated(CE)?,
             more.join(", "),

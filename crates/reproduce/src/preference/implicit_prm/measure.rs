@@ -10,11 +10,12 @@ use crate::runner::Context;
 use anyhow::Result;
 use autodidact_core::{Result as CoreResult, seed, stats};
 use autodidact_preference::implicit_prm::{
-    PrefixValue, StepAggregate, best_threshold, expected_best_of_n, first_error_f1, pass_at_n, prefix_value,
-    separation, weighted_majority_vote,
+    PrefixValue, StepAggregate, best_threshold, expected_best_of_n, first_error_f1, log_ratio, pass_at_n, prefix_q,
+    prefix_value, separation, weighted_majority_vote,
 };
 use rand::RngExt;
 use rand::seq::IndexedRandom;
+use tch::{Kind, Tensor};
 
 /// Test responses that have the form of a solution: the others are left out for all arms.
 pub(super) fn well_formed(test: &Rollouts) -> Vec<usize> {
@@ -42,17 +43,16 @@ impl Judged<'_> {
         self.test.checks[self.rows[place]].outcome
     }
 
-    /// Places of the well-formed responses to a problem, of those from `from` to `to` of its responses.
-    fn places(&self, problem: usize, from: usize, to: usize) -> std::ops::Range<usize> {
-        let first = problem * self.test.each;
+    /// Places of the well-formed responses to a problem.
+    fn places(&self, problem: usize) -> std::ops::Range<usize> {
         let at = |row: usize| self.rows.partition_point(|&r| r < row);
-        at(first + from)..at(first + to)
+        at(problem * self.test.each)..at((problem + 1) * self.test.each)
     }
 
     /// Percent of problems whose best of `n` responses is right.
     fn best_of(&self, scores: &[f64], n: usize) -> Result<f64> {
         let each = (0..self.test.problems.len()).map(|problem| {
-            let places = self.places(problem, 0, self.test.each);
+            let places = self.places(problem);
             if places.is_empty() {
                 return Ok(0.0);
             }
@@ -62,20 +62,22 @@ impl Judged<'_> {
         Ok(stats::mean(&each.collect::<Result<Vec<_>>>()?))
     }
 
-    /// Percent of votes of `n` responses that are right.
+    /// Percent of votes of `n` well-formed responses that are right, in the mean over problems.
     fn vote_of(&self, weights: &[f64], n: usize) -> Result<f64> {
-        let mut right = vec![];
-        for problem in 0..self.test.problems.len() {
-            for group in 0..self.test.each / n {
-                let places = self.places(problem, group * n, (group + 1) * n);
-                let answers: Vec<_> = places.clone().map(|i| self.test.checks[self.rows[i]].answer).collect();
-                let won = (!answers.is_empty())
-                    .then(|| weighted_majority_vote(&answers, &weights[places.clone()]))
-                    .transpose()?;
-                right.push(won.map_or(0.0, |w| 100.0 * f64::from(u8::from(self.outcome(places.start + w)))));
+        let each = (0..self.test.problems.len()).map(|problem| {
+            let places: Vec<usize> = self.places(problem).collect();
+            if places.is_empty() {
+                return Ok(0.0);
             }
-        }
-        Ok(stats::mean(&right))
+            let votes = places.chunks_exact(n.min(places.len())).map(|group| {
+                let answers: Vec<_> = group.iter().map(|&i| self.test.checks[self.rows[i]].answer).collect();
+                let weights: Vec<f64> = group.iter().map(|&i| weights[i]).collect();
+                let won = weighted_majority_vote(&answers, &weights)?;
+                Ok(100.0 * f64::from(u8::from(self.outcome(group[won]))))
+            });
+            Ok(stats::mean(&votes.collect::<Result<Vec<_>>>()?))
+        });
+        Ok(stats::mean(&each.collect::<Result<Vec<_>>>()?))
     }
 
     /// Logs all measures; `mild` is what scores are multiplied with for votes that weigh nearly the same.
@@ -110,7 +112,7 @@ impl Judged<'_> {
         }
         context.metric(0, FIRST_ERROR, or_nan(separation(&right, &wrong)));
         // The threshold comes from the first half of the problems, and is used on the second.
-        let half = self.places(0, 0, self.test.each * (self.test.problems.len() / 2)).end;
+        let half = self.places(self.test.problems.len() / 2).start;
         let f1 = best_threshold(&self.values[..half], &errors[..half])
             .and_then(|t| Ok(first_error_f1(&self.values[half..], &errors[half..], t)?.f1));
         context.metric(0, ERROR_F1, or_nan(f1));
@@ -142,7 +144,7 @@ impl Judged<'_> {
     pub fn log_pass(&self, context: &mut Context<'_>) -> Result<()> {
         for n in SIZES.into_iter().filter(|&n| n <= self.test.each) {
             let each = (0..self.test.problems.len()).map(|problem| {
-                let places = self.places(problem, 0, self.test.each);
+                let places = self.places(problem);
                 let (count, right) = (places.len(), places.filter(|&i| self.outcome(i)).count());
                 Ok(if count == 0 { 0.0 } else { 100.0 * pass_at_n(right, count, n.min(count))? })
             });
@@ -189,7 +191,8 @@ pub(super) fn prefixes(
 }
 
 /// Largest violation of both propositions over all prefixes of random trees: three tokens, four levels, three values of beta.
-pub(super) fn trees(count: usize, context: &mut Context<'_>) {
+pub(super) fn trees(count: usize, context: &mut Context<'_>) -> Result<()> {
+    const LEVELS: usize = 4;
     const INNER: usize = 40;
     let mut rng = seed::rng(context.seed("trees"), &["trees"]);
     let mut worst = 0.0f64;
@@ -203,12 +206,25 @@ pub(super) fn trees(count: usize, context: &mut Context<'_>) {
             (0..INNER).map(one).collect()
         };
         let (policy, reference) = (distributions(), distributions());
-        // Prefix i is continued by prefixes 3i+1, 3i+2, 3i+3.
+        // Prefix i is continued by prefixes 3i+1, 3i+2, 3i+3; the responses end at the 81 last ones.
+        let paths: Vec<[usize; LEVELS + 1]> = (INNER..3 * INNER + 1)
+            .map(|leaf| {
+                let mut path = [leaf; LEVELS + 1];
+                (0..LEVELS).rev().for_each(|level| path[level] = (path[level + 1] - 1) / 3);
+                path
+            })
+            .collect();
+        let log_probs = |p: &[[f64; 3]]| {
+            let along = |w: &[usize]| p[w[0]][(w[1] - 1) % 3].ln();
+            let rows: Vec<f64> = paths.iter().flat_map(|path| path.windows(2).map(along)).collect();
+            Tensor::from_slice(&rows).view([-1, LEVELS as i64])
+        };
+        let (policy, expected) = (log_probs(&policy), log_probs(&reference));
+        let all = policy.ones_like().to_kind(Kind::Bool);
+        let along: Vec<f64> = prefix_q(&log_ratio(&policy, &expected, &all)?, beta)?.reshape([-1]).try_into()?;
         let mut q = vec![0.0; 3 * INNER + 1];
-        for i in 0..INNER {
-            for c in 0..3 {
-                q[3 * i + 1 + c] = q[i] + beta * (policy[i][c] / reference[i][c]).ln();
-            }
+        for (path, values) in paths.iter().zip(along.chunks(LEVELS)) {
+            path[1..].iter().zip(values).for_each(|(&prefix, value)| q[prefix] = *value);
         }
         let (mut mean, mut best) = (q.clone(), q.clone());
         let mut exponential: Vec<f64> = q.iter().map(|q| (q / beta).exp()).collect();
@@ -222,4 +238,5 @@ pub(super) fn trees(count: usize, context: &mut Context<'_>) {
         }
     }
     context.metric(0, EXACT, worst);
+    Ok(())
 }

@@ -222,7 +222,7 @@ impl Training<'_> {
     fn with_head(&self, labelled: &[Labelled], generated: u64, context: &mut Context<'_>) -> Result<Trained> {
         let (train, test) = (&self.stage.train, &self.stage.test);
         let policy = self.stage.policy()?;
-        let head = ValueHead::new(policy.vs.root() / "value", policy.model.config().width);
+        let head = ValueHead::new(policy.vs.root() / "value", policy.model.config().width)?;
         let count = labelled[0].labels.len() as i64;
         let places = |length: usize| -> Vec<i64> {
             if count == 1 {

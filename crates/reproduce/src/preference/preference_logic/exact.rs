@@ -5,7 +5,9 @@ use anyhow::Result;
 use autodidact_core::seed;
 use autodidact_preference::losses::{PairLogProbs, dpo, simpo};
 use autodidact_preference::preference_logic::{Link, NamedLoss};
-use autodidact_preference::preference_logic::{Marks, Polynomial, catalogue, compile, decompile, landscape};
+use autodidact_preference::preference_logic::{
+    Marks, Polynomial, PreferenceStructure, catalogue, compile, decompile, landscape,
+};
 use rand::RngExt;
 use tch::Tensor;
 
@@ -81,7 +83,10 @@ fn round_trips(points: &Points, proper: &[Marks]) -> Result<(Vec<f64>, f64)> {
         errors.push(largest_difference(&points.cores(marks)?, written));
     }
     for &marks in proper {
-        let (above, below) = marks.structure().ratio();
+        let program = marks.structure();
+        let [core, cond, add] = [program.core(), program.cond(), program.add()].map(Clone::clone);
+        changed += usize::from(PreferenceStructure::new(core, cond, add, 2)?.marks() != marks);
+        let (above, below) = program.ratio();
         changed += usize::from(decompile(&above, &below)?.marks() != marks);
         let mut written = vec![];
         for p in &points.probabilities {
@@ -145,7 +150,14 @@ pub(super) fn run(count: usize, context: &mut Context<'_>) -> Result<()> {
     context.array(ROUND_TRIP, errors);
     context.array(PROGRAMS, vec![changed]);
     let of = |keep: &dyn Fn(Marks) -> bool| all.iter().filter(|m| keep(**m)).count() as f64;
-    let distinct = all.iter().map(|m| m.to_string()).collect::<std::collections::HashSet<_>>().len();
+    // Programs from their formulas alone: marks that came out the same would be one.
+    let mut rebuilt = std::collections::HashSet::new();
+    for marks in &all {
+        let program = marks.structure();
+        let [core, cond, add] = [program.core(), program.cond(), program.add()].map(Clone::clone);
+        rebuilt.insert(PreferenceStructure::new(core, cond, add, 2)?.marks().to_string());
+    }
+    let distinct = rebuilt.len();
     let counts = [
         all.len() as f64,
         of(&|m| !m.has_additive()),

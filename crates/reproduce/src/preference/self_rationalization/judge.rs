@@ -96,17 +96,18 @@ impl Judge<'_> {
         for (arm, _) in ARMS.iter().filter(|a| a.0 != TEST_TIME) {
             let at = |metric| self.mean(arm, metric, self.last());
             each.push(format!(
-                "{arm} {:.3}, {:.1} %, {:.1} %, {:.2}, {:.3}, {:.1} %",
+                "{arm} {:.3}, {:.1} %, {:.1} %, {:.2}, {:.3}, {:.1} %, {:.1} %",
                 at(PEARSON)?,
                 at(ACCURACY)?,
                 at(WITHIN_ONE)?,
                 at(ERROR)?,
                 at(KAPPA)?,
-                at(PAIRWISE)?
+                at(PAIRWISE)?,
+                at(UNREADABLE)?
             ));
         }
         let note = format!(
-            "Pearson correlation after two rounds (margin 1, one greedy judgement) minus {name}'s (10 judgements for all but imitation). Before: {}. After (correlation, accuracy, within one, mean error, kappa, pairs of responses): {}. Accuracy of imitation {:.1} %, of self-consistency {:.1} %.",
+            "Pearson correlation after two rounds (margin 1, one greedy judgement) minus {name}'s (10 judgements for all but imitation). Before: {}. After (correlation, accuracy, within one, mean error, kappa, pairs of responses, unreadable): {}. Accuracy of imitation {:.1} %, of self-consistency {:.1} %.",
             listed.join(", "),
             each.join("; "),
             self.mean(MARGIN_1, ACCURACY, 0)?,
@@ -141,7 +142,8 @@ impl Judge<'_> {
         let (difference, error) = self.differences((MARGIN_2, last), (MARGIN_1, last))?;
         let majority = self.gain(PEARSON, (MAJORITY, last), (MAJORITY, 0))?;
         let n = gain.estimate.n;
-        let parts = [difference >= -error, majority.estimate.value > 0.0].map(|met| Verdict::of(met).with_seeds(n));
+        let rises = verdict::all_above(&self.at(MAJORITY, PEARSON, last)?, &self.at(MAJORITY, PEARSON, 0)?);
+        let parts = [Verdict::of(difference >= -error).with_seeds(n), rises];
         let mut each = vec![];
         for arm in [MARGIN_1, MARGIN_2, MAJORITY, REJECTION] {
             let pairs =
@@ -163,11 +165,11 @@ impl Judge<'_> {
         let last = self.last();
         let gain = self.gain(PEARSON, (MARGIN_1, last), (MARGIN_1, last - 1))?;
         let (difference, error) = self.differences((MARGIN_1, last), (MARGIN_1, last - 1))?;
-        let verdict = match difference {
-            d if d > 0.0 => Verdict::Reproduced,
-            d if d >= -error => Verdict::Partly,
-            _ => Verdict::NotReproduced,
-        };
+        let verdict =
+            match verdict::all_above(&self.at(MARGIN_1, PEARSON, last)?, &self.at(MARGIN_1, PEARSON, last - 1)?) {
+                Verdict::NotReproduced if difference >= -error => Verdict::Partly,
+                v => v,
+            };
         let mut courses = vec![];
         for (arm, _) in ARMS.iter().filter(|a| a.0 != TEST_TIME) {
             let course =

@@ -152,10 +152,12 @@ impl Learnt {
                 Method::Correct { margin } => curate(&judged, &Rule::CorrectAnswer { truth }, margin)?,
                 Method::Majority => curate(&judged, &Rule::Majority, 1)?,
                 Method::MetaJudge => curate(&judged, &Rule::MetaJudge { ratings: &ratings[i] }, 1)?,
-                // The same inputs and judgements as DPO's chosen sides.
-                Method::RejectionSampling => curate(&judged, &Rule::CorrectAnswer { truth }, 1)?,
-                // Scores without rationale: every pair of scores once.
                 Method::ScoreOnly => curate(&judged, &Rule::CorrectAnswer { truth }, 1)?,
+                // Judgements to imitate; each stands for a pair with itself.
+                Method::RejectionSampling => {
+                    let right = (0..judged.len()).filter(|&i| judged[i].score == Some(truth));
+                    right.filter(|&i| !judged[..i].contains(&judged[i])).map(|i| (i, i)).collect()
+                }
                 Method::TestTime => vec![],
             };
             dropped += usize::from(pairs.is_empty());
@@ -188,8 +190,7 @@ impl Learnt {
             // A judge that is always right, or never, has nothing to learn from.
             return Ok(());
         }
-        let batch = config.batch.min(count);
-        let steps = (config.epochs * count).div_ceil(batch);
+        let (batch, steps) = (config.batch.min(count), config.steps);
         let training = PairTraining { steps, batch, lr: config.lr, warmup: 20.min(steps / 2) };
         let seed = context.arm_seed(&format!("order {round}"));
         let observe = |done, loss| {
