@@ -68,6 +68,9 @@ impl<'a> Sampler<'a> {
     /// Prompts of another shape, or prompt and continuation longer than the model's context.
     pub fn sample_embedded(&self, prompts: &Tensor) -> Result<Tensor> {
         let (batch, length, _) = prompts.size3()?;
+        if length == 0 {
+            return Err(Error::shape("prompts", "at least one token each", prompts));
+        }
         let cache = self.model.cache_of(batch, length + self.config.max_new, prompts.device());
         tch::no_grad(|| self.run(prompts, cache))
     }

@@ -13,6 +13,9 @@ use autodidact_core::stats::{self, mcnemar, wilson_ci};
 /// A difference within so many points of 0 is none.
 const NONE: f64 = 1.0;
 
+/// Reviews after which the paper compares.
+const TURNS: usize = 3;
+
 struct Judge<'a> {
     results: &'a Results,
     config: Config,
@@ -75,7 +78,8 @@ impl Judge<'_> {
         }
         let test = mcnemar(fixed, broken)?;
         let value = stats::mean(&self.mean_after(BASE, 1)?) - stats::mean(&direct);
-        let verdict = if value < 0.0 && test.p < 0.05 && broken > fixed {
+        let (made_fixed, made_broken) = (self.results.mean(BASE, FIXED)?, self.results.mean(BASE, BROKEN)?);
+        let verdict = if value < 0.0 && test.p < 0.05 && made_broken > made_fixed {
             Verdict::Reproduced
         } else if value.abs() <= NONE {
             Verdict::Partly
@@ -101,8 +105,8 @@ impl Judge<'_> {
             test.statistic,
             test.p,
             self.config.temperature,
-            self.results.mean(BASE, FIXED)?,
-            self.results.mean(BASE, BROKEN)?,
+            made_fixed,
+            made_broken,
             if shares.is_empty() {
                 String::new()
             } else {
@@ -119,22 +123,19 @@ impl Judge<'_> {
     /// C2.
     fn turns(&self) -> Result<Finding> {
         let last = self.config.reviews;
-        let (one, three) = (self.mean_after(BASE, 1)?, self.mean_after(BASE, last)?);
-        let direct = self.results.mean(BASE, ACCURACY)?;
+        if last < TURNS {
+            return Ok(Finding::not_judged("C2", format!("Needs {TURNS} reviews; {last} were made.")));
+        }
+        let (one, three) = (self.mean_after(BASE, 1)?, self.mean_after(BASE, TURNS)?);
         let change = verdict::difference(&three, &one, 0.0);
-        let parts = [stats::mean(&three) <= stats::mean(&one), stats::mean(&three) < direct];
-        let verdict = match parts {
-            [true, true] => Verdict::Reproduced,
-            [true, false] => Verdict::Partly,
-            _ => Verdict::NotReproduced,
-        };
+        let verdict = Verdict::of(stats::mean(&three) <= stats::mean(&one));
         let means = (0..=last).map(|k| Ok(format!("{:.2}", stats::mean(&self.mean_after(BASE, k)?))));
         let silent = (0..=last).map(|k| {
             let share = stats::mean(&self.mean_at(BASE, failures_after, k)?);
             Ok(format!("{share:.1}"))
         });
         let note = format!(
-            "Points of accuracy of the base after {last} reviews over that after one, mean over prompts. Accuracy after 0 to {last} reviews: {} %; without a letter (a wrong answer): {} %. Pre-training has no second review of an answer.",
+            "Points of accuracy of the base after {TURNS} reviews over that after one, mean over prompts. Accuracy after 0 to {last} reviews: {} %; without a letter (a wrong answer): {} %. Pre-training has no second review of an answer: part of the fall is answers that lose their form.",
             means.collect::<Result<Vec<_>>>()?.join(", "),
             silent.collect::<Result<Vec<_>>>()?.join(", "),
         );
@@ -232,6 +233,7 @@ impl Judge<'_> {
         let near = portions.iter().min_by(|a, b| (a.0 - 0.4).abs().total_cmp(&(b.0 - 0.4).abs())).expect("there is 1");
         let reaches = full > 0.0 && gain(&near.1) > 0.7 * full;
         let verdict = match (grows, reaches) {
+            _ if (near.0 - 0.4).abs() > 1e-9 => Verdict::NotJudged,
             _ if full <= 0.0 => Verdict::NotReproduced,
             (true, true) => Verdict::Reproduced,
             (false, false) => Verdict::NotReproduced,

@@ -56,7 +56,7 @@ pub(super) struct Base {
 /// rate falls to 0.
 pub(super) fn base(share: f64, config: &Config, splits: &Splits, context: &mut Context<'_>) -> Result<Base> {
     let run = context.seed("pre-training");
-    let key = (&config.lm, &config.data, &config.pretraining, share, run);
+    let key = (&config.lm, &config.data, &config.pretraining, (share, config.temperature), run);
     let mut weights = context.shared_tensors("pre-trained base", &key, |context| {
         let device = context.plan.device;
         let vlm = Vlm::new(config.lm, seed::derive(run, &["weights"]), device)?;
@@ -139,7 +139,7 @@ impl Lessons<'_> {
         Ok(())
     }
 
-    /// Images with single questions, two questions about one image, and reviews of the model's own answers, of which only what is true
+    /// Images with single questions, two or three questions about one image, and reviews of the model's own answers, of which only what is true
     /// counts.
     fn batch(&mut self, size: usize, rng: &mut seed::Rng) -> CoreResult<(Tensor, Sequences)> {
         let quiz = Quiz::draw(&self.splits.pretraining, size, rng, self.device)?;
@@ -161,13 +161,18 @@ impl Lessons<'_> {
                 ];
                 reviewed.push((rows.len() as i64, at as i64));
             } else if kind < self.share + self.config.pretraining.dialogues {
-                let other = loop {
-                    let other = VisualQuestion::draw(question.digits, rng)?;
-                    if other.operation != question.operation {
-                        break other;
-                    }
-                };
-                row.extend([(other.tokens(), false), (other.answer(), true)]);
+                // Up to three questions, as long as a conversation with three reviews.
+                let mut asked = vec![question.operation];
+                for _ in 0..rng.random_range(1..=2) {
+                    let other = loop {
+                        let other = VisualQuestion::draw(question.digits, rng)?;
+                        if !asked.contains(&other.operation) {
+                            break other;
+                        }
+                    };
+                    asked.push(other.operation);
+                    row.extend([(other.tokens(), false), (other.answer(), true)]);
+                }
             }
             rows.push(row);
         }
@@ -338,7 +343,7 @@ pub(super) fn fine_tune(
     context: &mut Context<'_>,
 ) -> Result<[f64; 2]> {
     if pairs.is_empty() {
-        bail!("no answer is right before and wrong after a review, or the other way about: there are no pairs");
+        bail!("no question has a right and a wrong answer of the base: there are no pairs; more questions give some");
     }
     let data = PairTexts::new(pairs, quiz, reference)?;
     let training = config.tuning.training(pairs.len());
