@@ -327,7 +327,7 @@ impl Experiment for ImplicitPrm {
                 "C5",
                 "More responses to a problem help, and DPO needs them more",
                 "DPO at 64: 12.6 with 2 responses, 28.8 with 8; CE works even with 1",
-                "Spearman's correlation between the number of responses (1, 2, 4, 8) and mean best-of-4 accuracy is above 0 for CE and for DPO, and the gap between 8 and 2 responses is larger for DPO. Partly if some of this holds.",
+                "Spearman's correlation between the number of responses (1, 2, 4, 8) and mean best-of-4 accuracy is above 0 for CE and for DPO, and the gap between 8 and 2 responses is larger for DPO in all seeds. Partly if some of this holds.",
             ),
             Claim::new(
                 "C6",

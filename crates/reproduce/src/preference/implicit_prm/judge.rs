@@ -227,8 +227,8 @@ impl Judge<'_> {
             texts.push(format!("{arm} {} (Spearman {rho:.2})", points.join(", ")));
         }
         let wider = verdict::difference(&gaps[1], &gaps[0], 0.0);
-        parts.push(Verdict::of(wider.estimate.value > 0.0));
-        let parts: Vec<Verdict> = parts.into_iter().map(|p| p.with_seeds(gaps[0].len())).collect();
+        let mut parts: Vec<Verdict> = parts.into_iter().map(|p| p.with_seeds(gaps[0].len())).collect();
+        parts.push(verdict::all_above(&gaps[1], &gaps[0]));
         let note = format!(
             "Points by which {} responses instead of 2 raise best-of-4 accuracy more for DPO than for CE. Best-of-4 accuracy by number of responses: {}; DPO has no pairs with one response and stays the generator. Fewer responses are trained on for as many epochs, in fewer steps.",
             self.config.responses,
