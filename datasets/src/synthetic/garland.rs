@@ -58,6 +58,11 @@ impl GarlandPrompt {
         LENGTHS[self.tag]
     }
 
+    /// The prompt that tokens stand for; none where they are no prompt's.
+    pub fn from_tokens(tokens: &[i64]) -> Option<Self> {
+        Self::all().into_iter().find(|p| p.tokens()[..] == *tokens)
+    }
+
     /// Beginning of text, topic, length, noun, separator.
     pub fn tokens(&self) -> [i64; Self::TOKENS] {
         let [topic, tag, noun] = [16 + self.topic, 12 + self.tag, NOUN * PER_CLASS + self.noun].map(|x| x as i64);
@@ -342,7 +347,10 @@ mod tests {
         let tokens: std::collections::HashSet<_> = prompts.iter().map(GarlandPrompt::tokens).collect();
         assert_eq!((prompts.len(), tokens.len()), (96, 96));
         assert_eq!(prompts.iter().filter(|p| p.is_held_out()).count(), 24);
-        assert_eq!(GarlandPrompt { topic: 1, tag: 2, noun: 3 }.tokens(), [1, 17, 14, 43, 2]);
+        let prompt = GarlandPrompt { topic: 1, tag: 2, noun: 3 };
+        assert_eq!(prompt.tokens(), [1, 17, 14, 43, 2]);
+        assert_eq!(GarlandPrompt::from_tokens(&prompt.tokens()), Some(prompt));
+        assert_eq!(GarlandPrompt::from_tokens(&[1, 17, 14, 43]), None);
     }
 
     #[test]

@@ -68,7 +68,9 @@ impl Graded {
         let (mut rows, mut kept, mut rewards, mut lengths) = (vec![], vec![], vec![], vec![]);
         for answer in answers {
             let Sequence { prompt, response } = &answer.sequence;
-            let request = request(prompt)?;
+            let Some(request) = GarlandPrompt::from_tokens(prompt) else {
+                bail!("a prompt that is none of the language's: {prompt:?}")
+            };
             let (words, finished) = Garland::response(response);
             let all = grades(words, &content.of(request.topic, words, &garland, &mut rng), count);
             kept.push(all.is_some());
@@ -127,14 +129,6 @@ impl Graded {
         let all = self.by_response(&lengths(self));
         let right = all.iter().flat_map(|r| r.iter().enumerate()).filter(|(d, l)| guess(**l) == *d).count();
         right as f64 / (all.len() * self.grades) as f64
-    }
-}
-
-/// The request that a prompt's tokens stand for.
-fn request(tokens: &[i64]) -> Result<GarlandPrompt> {
-    match GarlandPrompt::all().into_iter().find(|p| p.tokens()[..] == *tokens) {
-        Some(prompt) => Ok(prompt),
-        None => bail!("a prompt that is none of the language's: {tokens:?}"),
     }
 }
 

@@ -286,16 +286,20 @@ struct PairTexts {
     reference: PairLogProbs,
 }
 
+/// Chosen, then rejected answers behind their questions alone: whichever turn an answer came from, it is learnt as a first one.
+fn direct_answers(pairs: &[Pair], quiz: &Quiz, device: Device) -> CoreResult<Sequences> {
+    let row = |p: &Pair, answer: &[i64]| vec![(quiz.questions[p.question].tokens(), false), (answer.to_vec(), true)];
+    let chosen = pairs.iter().map(|p| row(p, &p.chosen));
+    let rows: Vec<_> = chosen.chain(pairs.iter().map(|p| row(p, &p.rejected))).collect();
+    texts(&rows, device)
+}
+
 impl PairTexts {
     fn new(pairs: &[Pair], quiz: &Quiz, reference: &Vlm) -> Result<Self> {
         let device = quiz.images.device();
         let index: Vec<i64> = pairs.iter().map(|p| p.question as i64).collect();
         let images = quiz.images.index_select(0, &Tensor::from_slice(&index).to_device(device));
-        let row =
-            |p: &Pair, answer: &Vec<i64>| vec![(quiz.questions[p.question].tokens(), false), (answer.clone(), true)];
-        let rows: Vec<_> =
-            pairs.iter().map(|p| row(p, &p.chosen)).chain(pairs.iter().map(|p| row(p, &p.rejected))).collect();
-        let both = texts(&rows, device)?;
+        let both = direct_answers(pairs, quiz, device)?;
         let reference = PairLogProbs::halves(&reference.scores(&Tensor::cat(&[&images, &images], 0), &both)?)?;
         let count = pairs.len() as i64;
         let half = |from: i64| Sequences {
@@ -359,4 +363,27 @@ pub(super) fn fine_tune(
         },
     )?;
     data.changes(vlm)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_of_a_second_turn_are_learnt_as_first_ones() {
+        let mut rng = seed::rng(0, &["test"]);
+        let quiz = Quiz::draw(&digits(), 2, &mut rng, Device::Cpu).unwrap();
+        let question = &quiz.questions[1];
+        let (right, wrong) = (question.answer(), vec![VisualQuestion::EOS]);
+        // The first answer was wrong, the review's right.
+        let pairs = [Pair { question: 1, chosen: right.clone(), rejected: wrong.clone() }];
+        let rows = direct_answers(&pairs, &quiz, Device::Cpu).unwrap();
+        let tokens: Vec<Vec<i64>> = Vec::try_from(&rows.tokens).unwrap();
+        let prompt = question.tokens();
+        assert_eq!(tokens[0], [&prompt[..], &right[..]].concat());
+        assert_eq!(tokens[1][..prompt.len() + 1], [&prompt[..], &wrong[..]].concat());
+        assert!(tokens.iter().flatten().all(|t| !VisualQuestion::REVIEW.contains(t)));
+        let counted: Vec<i64> = Vec::try_from(rows.response.sum_dim_intlist([1i64].as_slice(), false, Kind::Int64)).unwrap();
+        assert_eq!(counted, [right.len() as i64, 1]);
+    }
 }
