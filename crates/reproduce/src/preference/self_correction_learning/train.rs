@@ -383,7 +383,8 @@ mod tests {
         assert_eq!(tokens[0], [&prompt[..], &right[..]].concat());
         assert_eq!(tokens[1][..prompt.len() + 1], [&prompt[..], &wrong[..]].concat());
         assert!(tokens.iter().flatten().all(|t| !VisualQuestion::REVIEW.contains(t)));
-        let counted: Vec<i64> = Vec::try_from(rows.response.sum_dim_intlist([1i64].as_slice(), false, Kind::Int64)).unwrap();
+        let counted: Vec<i64> =
+            Vec::try_from(rows.response.sum_dim_intlist([1i64].as_slice(), false, Kind::Int64)).unwrap();
         assert_eq!(counted, [right.len() as i64, 1]);
     }
 }
