@@ -242,12 +242,14 @@ impl PairData {
         })
     }
 
-    /// Mean change of the log-probabilities of chosen and rejected answers since the reference.
-    pub fn changes(&self, model: &Gpt) -> Result<(f64, f64)> {
+    /// Logs the mean change of the log-probabilities of chosen and rejected answers since the reference.
+    pub fn log_changes(&self, model: &Gpt, step: usize, context: &mut Context<'_>) -> Result<()> {
         let change = |s: &Sequences, reference: &Tensor| -> Result<f64> {
             Ok((s.scores(model)? - reference).mean(Kind::Double).double_value(&[]))
         };
-        Ok((change(&self.chosen, &self.reference.chosen)?, change(&self.rejected, &self.reference.rejected)?))
+        context.metric(step, CHOSEN, change(&self.chosen, &self.reference.chosen)?);
+        context.metric(step, REJECTED, change(&self.rejected, &self.reference.rejected)?);
+        Ok(())
     }
 }
 
@@ -306,6 +308,9 @@ impl PairTraining {
     }
 }
 
+/// Metrics of training pairs: mean changes since the reference, sums over tokens.
+pub(crate) const CHOSEN: &str = "change of log-probability, chosen (nats)";
+pub(crate) const REJECTED: &str = "change of log-probability, rejected (nats)";
 /// Metrics of samples at temperature 1.
 pub(crate) const GOLD: &str = "gold reward";
 pub(crate) const GOLD_ERROR: &str = "gold reward, standard error";

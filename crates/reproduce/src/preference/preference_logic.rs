@@ -15,12 +15,13 @@ use crate::verdict::Finding;
 use anyhow::{Context as _, Result};
 use autodidact_core::error::check_range;
 use autodidact_core::{Result as CoreResult, seed};
+use autodidact_preference::losses::PairLogProbs;
 use autodidact_preference::preference_logic::{
     CompiledLoss, Input, Link, Marks, PreferenceStructure, catalogue, compile, landscape,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// The experiment.
 pub struct PreferenceLogic;
@@ -47,9 +48,6 @@ const DPO: &str = "DPO";
 /// Losses that are trained on all seeds.
 const COMPARED: [&str; 7] = [CPO, "ORPO", CCPO, "sCPO", "cUNL", "CEunl", DPO];
 
-/// Mean change of log-probabilities of the training pairs, sums over tokens.
-const CHOSEN: &str = "change of log-probability, chosen (nats)";
-const REJECTED: &str = "change of log-probability, rejected (nats)";
 /// Log-probabilities of a batch so near to 0 that their complements are clamped.
 const CLAMPED: &str = "clamped log-probabilities";
 /// Rewards of the samples at the last step, prompt by prompt.
@@ -88,9 +86,7 @@ impl Method {
     }
 
     fn columns(&self, batch: &PairBatch) -> CoreResult<Tensor> {
-        let per_token = |pairs: &autodidact_preference::losses::PairLogProbs| {
-            pairs.per_token(&batch.chosen_lengths, &batch.rejected_lengths)
-        };
+        let per_token = |pairs: &PairLogProbs| pairs.per_token(&batch.chosen_lengths, &batch.rejected_lengths);
         self.input.columns(&per_token(&batch.policy)?, Some(&per_token(&batch.reference)?))
     }
 }
@@ -116,7 +112,7 @@ impl Config {
         let asked = spread(&prompts(false), self.samples);
         let (order, samples) = (context.seed("order"), context.arm_seed("samples"));
         let total = self.training.steps;
-        let all = Tensor::arange(self.pairs.count as i64, (tch::Kind::Int64, device));
+        let all = Tensor::arange(self.pairs.count as i64, (Kind::Int64, device));
         self.training.run(
             &policy,
             &data,
@@ -130,9 +126,7 @@ impl Config {
                 let at = seed::derive(samples, &[&done.to_string()]);
                 let evaluation = Evaluation::of(&policy.model, &reference.model, &asked, at, device)?;
                 evaluation.log(done, "", context);
-                let (chosen, rejected) = data.changes(&policy.model)?;
-                context.metric(done, CHOSEN, chosen);
-                context.metric(done, REJECTED, rejected);
+                data.log_changes(&policy.model, done, context)?;
                 if done == total {
                     let columns = tch::no_grad(|| method.columns(&data.batch(&policy.model, &all)?))?;
                     context.metric(done, CLAMPED, method.loss.clamped(&columns)?.double_value(&[]));

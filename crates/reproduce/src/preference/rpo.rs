@@ -86,9 +86,6 @@ fn rpo_arm(eta: f64) -> String {
     format!("rpo/eta={eta}")
 }
 
-/// Mean change of log-probabilities of the training pairs.
-const CHOSEN: &str = "change of log-probability, chosen (nats)";
-const REJECTED: &str = "change of log-probability, rejected (nats)";
 /// The implicit reward of the policy's own samples, at the beta that most arms have.
 const PROXY: &str = "implicit reward of samples";
 /// Gold reward on prompts kept out of the pairs.
@@ -168,9 +165,7 @@ impl Config {
                 evaluation.log(done, "", context);
                 context.metric(done, PROXY, self.beta * evaluation.kl);
                 Evaluation::of(model, reference, &kept_out, at("kept out"), device)?.log(done, VALIDATION, context);
-                let (chosen, rejected) = data.changes(model)?;
-                context.metric(done, CHOSEN, chosen);
-                context.metric(done, REJECTED, rejected);
+                data.log_changes(model, done, context)?;
                 if done == total {
                     context.array(REWARDS, evaluation.rewards);
                 }

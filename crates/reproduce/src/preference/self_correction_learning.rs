@@ -7,7 +7,7 @@ mod judge;
 mod model;
 mod train;
 
-use super::garland::PairTraining;
+use super::garland::{CHOSEN, PairTraining, REJECTED};
 use super::language::{LmSize, Supervised};
 use crate::experiment::{Cell, Claim, Experiment, Plan, Scale, check_list};
 use crate::plot::Plot;
@@ -146,8 +146,6 @@ const FAULTS: [(AnswerFault, &str); 4] = [
 const PAIRS: &str = "pairs";
 const FIXED: &str = "fixed when pairs are made (type 2)";
 const BROKEN: &str = "broken when pairs are made (type 3)";
-const CHOSEN: &str = "change of log-probability, chosen (nats)";
-const REJECTED: &str = "change of log-probability, rejected (nats)";
 const STEPS: &str = "steps of pre-training";
 
 /// By number of reviews.
@@ -230,8 +228,7 @@ impl Config {
                 let (pairs, own) = train::pairs(arm, &vlm, &records, &splits, self, context)?;
                 let quiz = own.unwrap_or(quiz);
                 context.metric(0, PAIRS, pairs.len() as f64);
-                let reference = Vlm::with(self.lm, &weights, device)?;
-                let [chosen, rejected] = train::fine_tune(arm, &vlm, &reference, &pairs, &quiz, self, context)?;
+                let [chosen, rejected] = train::fine_tune(arm, &vlm, &pairs, &quiz, self, context)?;
                 context.metric(0, CHOSEN, chosen);
                 context.metric(0, REJECTED, rejected);
             }

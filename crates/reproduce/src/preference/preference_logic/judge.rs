@@ -1,8 +1,8 @@
 //! Findings and plots.
 
-use super::super::garland::{GOLD, KL, paths, win_rate};
+use super::super::garland::{CHOSEN, GOLD, KL, REJECTED, paths, win_rate};
 use super::exact::{CORES, COUNTED, COUNTS, ORDER, PROGRAMS, REFERENCES, ROUND_TRIP};
-use super::{CCPO, CHOSEN, CLAMPED, COMPARED, CPO, EXACT, REJECTED, REWARDS, consistent};
+use super::{CCPO, CLAMPED, COMPARED, CPO, EXACT, REWARDS, consistent};
 use crate::plot::{Plot, Series};
 use crate::results::Results;
 use crate::verdict::{self, Finding, Judgement, Verdict};

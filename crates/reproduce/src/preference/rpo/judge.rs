@@ -1,7 +1,7 @@
 //! Findings and plots.
 
-use super::super::garland::{Fall, GOLD, KL, win_rate};
-use super::{BANDIT, CHOSEN, Config, DPO, IPO, MEAN, PROXY, REJECTED, REWARDS, SECOND_DPO, SECOND_RPO, SFT, STRONG};
+use super::super::garland::{CHOSEN, Fall, GOLD, KL, REJECTED, win_rate};
+use super::{BANDIT, Config, DPO, IPO, MEAN, PROXY, REWARDS, SECOND_DPO, SECOND_RPO, SFT, STRONG};
 use super::{bandit, rpo_arm};
 use crate::plot::{Plot, Series};
 use crate::results::Results;

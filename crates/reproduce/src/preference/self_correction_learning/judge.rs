@@ -1,8 +1,9 @@
 //! Findings and plots.
 
+use super::super::garland::{CHOSEN, REJECTED};
 use super::{
-    ACCURACY, BASE, BREAK, BROKEN, CHOSEN, Config, FAILURES, FAULTS, FIX, FIXED, INDEPENDENT, PAIRS, PROMPTS, REJECTED,
-    SCL, SFT, STEPS, accuracy_after, failures_after, mixed_arm, portion_arm, share_arm, transitions,
+    ACCURACY, BASE, BREAK, BROKEN, Config, FAILURES, FAULTS, FIX, FIXED, INDEPENDENT, PAIRS, PROMPTS, SCL, SFT, STEPS,
+    accuracy_after, failures_after, mixed_arm, portion_arm, share_arm, transitions,
 };
 use crate::plot::{Plot, Series};
 use crate::results::Results;

@@ -340,7 +340,6 @@ impl PairTexts {
 pub(super) fn fine_tune(
     arm: Arm,
     vlm: &Vlm,
-    reference: &Vlm,
     pairs: &[Pair],
     quiz: &Quiz,
     config: &Config,
@@ -349,7 +348,8 @@ pub(super) fn fine_tune(
     if pairs.is_empty() {
         bail!("no question has a right and a wrong answer of the base: there are no pairs; more questions give some");
     }
-    let data = PairTexts::new(pairs, quiz, reference)?;
+    // The reference is the model as it comes.
+    let data = PairTexts::new(pairs, quiz, vlm)?;
     let training = config.tuning.training(pairs.len());
     let total = training.steps;
     let order = context.seed("order of steps");

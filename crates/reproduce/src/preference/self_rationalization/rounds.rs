@@ -6,7 +6,7 @@ use super::judging::{Form, Written, inputs, judgements, log_scores, paired_input
 use super::{BY_META, BY_PROBABILITY, CONSISTENCY, Config, DROPPED, Method, PAIRS, SAMPLED, margins};
 use crate::runner::Context;
 use anyhow::{Result, bail};
-use autodidact_core::landscape::{put, values};
+use autodidact_core::landscape::values;
 use autodidact_core::optim::StateDict;
 use autodidact_core::seed;
 use autodidact_core::text::response_loss;
@@ -95,7 +95,6 @@ pub(super) fn cell(method: Method, config: &Config, context: &mut Context<'_>) -
         return at_test_time(&policy, &unseen, config, context);
     }
     test(&policy.model, &unseen, form, 0, context)?;
-    let mut reference = config.base.policy(&first, device)?;
     for (i, &count) in config.rounds.iter().enumerate() {
         let round = i + 1;
         let asked = inputs(&garland, count, context.seed(&format!("round {round}")));
@@ -112,12 +111,9 @@ pub(super) fn cell(method: Method, config: &Config, context: &mut Context<'_>) -
         let all = (count * config.judgements) as f64;
         context.metric(round, SAMPLED, 100.0 * right.filter(|r| *r).count() as f64 / all);
         let learnt = Learnt::of(method, &policy, &asked, &written, round, config, context)?;
-        put(&reference.vs, &values(&policy.vs))?;
-        learnt.learn(method, (&policy, &reference), round, config, context)?;
+        learnt.learn(method, &policy, round, config, context)?;
         test(&policy.model, &unseen, form, round, context)?;
     }
-    // Kept alive to here: the last reference.
-    reference.vs.freeze();
     Ok(())
 }
 
@@ -179,7 +175,7 @@ impl Learnt {
     fn learn(
         self,
         method: Method,
-        (policy, reference): (&Policy, &Policy),
+        policy: &Policy,
         round: usize,
         config: &Config,
         context: &mut Context<'_>,
@@ -211,7 +207,8 @@ impl Learnt {
         }
         let answers = |side: Vec<Sequence>| side.into_iter().map(|sequence| Answer { sequence, reward: 0.0 }).collect();
         let pairs = Pairs { chosen: answers(self.chosen), rejected: answers(self.rejected) };
-        let data = PairData::new(&pairs, &reference.model, device)?;
+        // The reference is the judge as the round finds it.
+        let data = PairData::new(&pairs, &policy.model, device)?;
         training.run(policy, &data, seed, |batch| dpo(&batch.margin()?, config.beta), observe)
     }
 }
