@@ -237,8 +237,11 @@ pub fn log1mexp(x: &Tensor) -> Tensor {
 /// # Errors
 /// None beyond those of [`PairLogProbs`]; the signature keeps to the family's.
 pub fn orpo(per_token: &PairLogProbs) -> Result<Tensor> {
-    let logit = |l: &Tensor| l.clamp_max(CERTAIN) - log1mexp(l);
-    Ok(logistic_loss(&(logit(&per_token.chosen) - logit(&per_token.rejected))))
+    let [chosen, rejected] = [&per_token.chosen, &per_token.rejected].map(|l| l.clamp_max(CERTAIN));
+    // log(1 - p_w) - log(1 - p_l) as one quotient: `expm1` keeps what matters near p = 1, and far from it log(1 - p) is small beside
+    // log p, so that the branches of `log1mexp` would buy nothing.
+    let complements = (chosen.expm1() / rejected.expm1()).log();
+    Ok(logistic_loss(&(chosen - rejected - complements)))
 }
 
 /// Noise-contrastive alignment for pairs, from log-ratios to the reference ([`PairLogProbs::over`]):
