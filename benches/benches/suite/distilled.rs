@@ -3,8 +3,8 @@
 use crate::scrambled;
 use anyhow::Result;
 use autodidact_benches::Entry;
+use autodidact_core::kernel::{Kernel, KernelRidge};
 use autodidact_distill::distilled_data::{FlatConvNet, FlatConvNetConfig, Inner};
-use autodidact_distill::kernel::{Kernel, KernelRidge};
 use autodidact_distill::smooth_trajectories::TrajectoryMatching;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};

@@ -3,7 +3,7 @@
 use crate::scrambled;
 use anyhow::Result;
 use autodidact_benches::Entry;
-use autodidact_distill::kernel::{Kernel, KernelRidge};
+use autodidact_core::kernel::{Kernel, KernelRidge};
 use autodidact_distill::teacher_guidance::{AlphaSchedule, SelfDistilledKrr};
 use autodidact_scaling::lr_annealing_law::{AnnealAreas, FitOptions, WarmupTreatment, fit, published_curves};
 use serde_json::json;

@@ -7,6 +7,7 @@ pub mod device;
 pub mod error;
 pub mod fit;
 pub mod hub;
+pub mod kernel;
 pub mod landscape;
 pub mod masks;
 pub mod metrics;

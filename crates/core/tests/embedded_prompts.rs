@@ -124,6 +124,8 @@ fn what_does_not_fit_is_refused() {
     assert!(e.contains("[B, T, 16]"), "{e}");
     let e = model.hidden_of(&zeros([1, 21, 16]), None).unwrap_err().to_string();
     assert!(e.contains("at most the context of 20"), "{e}");
+    let e = model.hidden_of(&zeros([1, 2, 16]).to_kind(Kind::Int64), None).unwrap_err().to_string();
+    assert!(e.contains("tokens go to `hidden`"), "{e}");
     assert!(model.embed(&zeros([1, 2, 3])).is_err());
     for shape in [[2, 4, 16], [3, 0, 16], [3, 4, 15]] {
         assert!(response_log_probs_after(&model, &zeros(shape), &tokens, &response).is_err(), "{shape:?}");

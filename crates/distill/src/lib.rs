@@ -1,22 +1,19 @@
 //! Knowledge distillation and self-distillation: one validated method per paper.
 //!
 //! ```
-//! use autodidact_distill::kernel::{Kernel, KernelRidge};
-//! use tch::{Device, Kind, Tensor};
+//! use autodidact_distill::logits::kd;
+//! use tch::Tensor;
 //!
-//! # fn main() -> autodidact_core::Result<()> {
-//! let x = Tensor::linspace(0.0, 1.0, 11, (Kind::Double, Device::Cpu)).view([11, 1]);
-//! let y = (&x * 6.0).sin();
-//! let model = KernelRidge { kernel: Kernel::Rbf { gamma: 10.0 }, lambda: 1e-6 }.fit(&x, &y)?;
-//! assert!((model.predict(&x)? - y).abs().max().double_value(&[]) < 1e-2);
-//! # Ok(())
-//! # }
+//! // A student pays for what its teacher knows beside the right class.
+//! let student = Tensor::from_slice2(&[[2f64, 1., 0., -1.]]);
+//! let teacher = Tensor::from_slice2(&[[3f64, 1., 0.5, -1.]]);
+//! assert!((kd(&student, &teacher, 1.0)?.double_value(&[]) - 0.07097041).abs() < 1e-8);
+//! # Ok::<(), autodidact_core::Error>(())
 //! ```
 
 pub mod dataset_distillation_ssl;
 pub mod distilled_data;
 pub mod dual_head_distillation;
-pub mod kernel;
 pub mod learning_from_future;
 pub mod logits;
 pub mod model_extraction;

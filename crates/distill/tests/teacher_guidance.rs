@@ -1,7 +1,7 @@
 //! Self-distillation against its closed forms, the paper's toy, scikit-learn, and bad input.
 
+use autodidact_core::kernel::{Kernel, KernelRidge};
 use autodidact_core::testing::{assert_close, check_gradient, fixture};
-use autodidact_distill::kernel::{Kernel, KernelRidge};
 use autodidact_distill::teacher_guidance::*;
 use tch::{Device, Kind, Tensor};
 

@@ -122,6 +122,11 @@ fn check_beta(beta: f64) -> Result<()> {
     check_range("beta", beta, f64::MIN_POSITIVE..)
 }
 
+/// Cross entropy of `s(x)` with probabilities `p`, from which no gradient comes: `-p log s(x) - (1-p) log s(-x) = -log s(x) + (1-p) x`.
+pub(crate) fn logistic_cross_entropy(x: &Tensor, p: &Tensor) -> Tensor {
+    logistic_loss(x) + (1.0 - p.detach().to_kind(x.kind())) * x
+}
+
 /// `-log s(x)`.
 pub(crate) fn logistic_loss(x: &Tensor) -> Tensor {
     -x.log_sigmoid()
@@ -151,9 +156,7 @@ pub fn soft_label_dpo(margin: &Tensor, target: &Tensor, beta: f64) -> Result<Ten
     }
     check_values("target", target, 0.0..=1.0)?;
     let h = margin * beta;
-    let target = target.detach().to_kind(h.kind());
-    // -c log s(x) - (1-c) log s(-x) = -log s(x) + (1-c) x.
-    Ok(logistic_loss(&h) + (1.0 - target) * h)
+    Ok(logistic_cross_entropy(&h, target))
 }
 
 /// DPO made unbiased for labels that are flipped with probability `flip`: `[(1-e) dpo(h) - e dpo(-h)] / (1-2e)`.

@@ -1,8 +1,8 @@
 //! Self-distilled kernel ridge regression.
 
 use super::{limit_lambda, limit_shrinkage, optimal_alpha, shrinkage_recursion};
-use crate::kernel::{KernelRidge, KrrModel, System};
 use autodidact_core::error::check_range;
+use autodidact_core::kernel::{KernelRidge, KernelSystem, KrrModel};
 use autodidact_core::{Error, Result};
 use std::cell::OnceCell;
 use tch::{Kind, Tensor};
@@ -29,7 +29,7 @@ pub enum AlphaSchedule {
 #[derive(Debug)]
 pub struct SelfDistilledKrr {
     krr: KernelRidge,
-    system: System,
+    system: KernelSystem,
     schedule: AlphaSchedule,
     /// Kernel rows and targets of the validation set, and the first fit's predictions there.
     validation: Option<(Tensor, Tensor)>,
@@ -51,7 +51,7 @@ impl SelfDistilledKrr {
     /// # Errors
     /// As [`KernelRidge::fit`]; constant weights outside `[0, 1]`; validation data of other widths.
     pub fn new(krr: KernelRidge, x: &Tensor, y: &Tensor, schedule: AlphaSchedule) -> Result<Self> {
-        let system = System::new(&krr, x, y)?;
+        let system = KernelSystem::new(&krr, x, y)?;
         let validation = match &schedule {
             AlphaSchedule::Constant(alpha) => {
                 check_range("alpha", *alpha, 0.0..=1.0)?;

@@ -1,5 +1,6 @@
 //! Reward models with a head, labels of steps by Monte-Carlo rollouts (Wang et al. 2023, Math-Shepherd, 2312.08935), and what they cost.
 
+use crate::losses::logistic_cross_entropy;
 use autodidact_core::error::{check_range, check_values};
 use autodidact_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -54,9 +55,7 @@ pub fn label_loss(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
         return Err(Error::shape("labels", format!("{:?}, as the logits", logits.size()), labels));
     }
     check_values("labels", labels, 0.0..=1.0)?;
-    let labels = labels.detach().to_kind(logits.kind());
-    // -l log s(x) - (1-l) log s(-x) = -log s(x) + (1-l) x.
-    Ok(-logits.log_sigmoid() + (1.0 - labels) * logits)
+    Ok(logistic_cross_entropy(logits, labels))
 }
 
 /// How rollouts label a step.

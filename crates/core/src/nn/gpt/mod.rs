@@ -217,7 +217,7 @@ impl Gpt {
     /// As [`hidden`](Self::hidden) for embeddings `[B, T, width]` in the places of tokens; positions are added here.
     ///
     /// # Errors
-    /// Embeddings of another shape, a sequence beyond the context, a cache of another batch size.
+    /// Embeddings of another shape or of integers, a sequence beyond the context, a cache of another batch size.
     pub fn hidden_of(&self, embeddings: &Tensor, mut cache: Option<&mut KvCache>) -> Result<Tensor> {
         let t = self.check_length(embeddings, cache.as_deref())?;
         let past = cache.as_ref().map_or(0, |c| c.len);
@@ -252,6 +252,10 @@ impl Gpt {
             [b, t, width] if width == self.config.width => (b, t),
             _ => return Err(Error::shape("embeddings", format!("[B, T, {}]", self.config.width), embeddings)),
         };
+        if !embeddings.is_floating_point() {
+            let found = format!("{:?} (tokens go to `hidden`)", embeddings.kind());
+            return Err(Error::value("embeddings", "a floating-point tensor", found));
+        }
         let past = cache.map_or(0, |c| c.len);
         let capacity = cache.map_or(self.config.context, |c| c.capacity);
         if past + t > capacity {

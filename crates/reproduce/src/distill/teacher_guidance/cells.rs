@@ -4,10 +4,10 @@ use super::TOY_ALPHAS;
 use super::config::Config;
 use crate::runner::Context;
 use anyhow::{Result, ensure};
+use autodidact_core::kernel::{Kernel, KernelRidge};
 use autodidact_core::metrics::accuracy;
 use autodidact_core::seed::{self, Rng};
 use autodidact_datasets::image::digits;
-use autodidact_distill::kernel::{Kernel, KernelRidge};
 use autodidact_distill::teacher_guidance::{
     AlphaSchedule, SelfDistilledKrr, TOY_TARGETS, shrinkage_closed_form, shrinkage_recursion,
 };

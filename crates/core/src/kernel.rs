@@ -2,9 +2,20 @@
 //!
 //! `f(x) = k(x, X) (K + lambda I)^-1 y`, one Cholesky factorisation for any number of targets; `lambda` multiplies the squared
 //! norm of the function without a factor `1/n`, as in scikit-learn's `KernelRidge(alpha=lambda)`.
+//!
+//! ```
+//! use autodidact_core::kernel::{Kernel, KernelRidge};
+//! use tch::{Device, Kind, Tensor};
+//!
+//! let x = Tensor::linspace(0.0, 1.0, 11, (Kind::Double, Device::Cpu)).view([11, 1]);
+//! let y = (&x * 6.0).sin();
+//! let model = KernelRidge { kernel: Kernel::Rbf { gamma: 10.0 }, lambda: 1e-6 }.fit(&x, &y)?;
+//! assert!((model.predict(&x)? - y).abs().max().double_value(&[]) < 1e-2);
+//! # Ok::<(), autodidact_core::Error>(())
+//! ```
 
-use autodidact_core::error::{check_matrix, check_range};
-use autodidact_core::{Error, Result};
+use crate::error::{check_matrix, check_range};
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -80,8 +91,10 @@ pub struct KernelRidge {
 /// A fitted function.
 #[derive(Debug)]
 pub struct KrrModel {
-    pub(crate) kernel: Kernel,
-    pub(crate) x: Tensor,
+    /// Kernel.
+    pub kernel: Kernel,
+    /// Training inputs `[n, d]` (f64).
+    pub x: Tensor,
     /// Coefficients `[n, C]` (f64).
     pub beta: Tensor,
 }
@@ -102,21 +115,28 @@ impl KernelRidge {
     /// # Errors
     /// Different numbers of rows, `lambda` not above 0, values that are not finite.
     pub fn fit(&self, x: &Tensor, y: &Tensor) -> Result<KrrModel> {
-        let system = System::new(self, x, y)?;
+        let system = KernelSystem::new(self, x, y)?;
         Ok(KrrModel { kernel: self.kernel, beta: system.solve(&system.y), x: system.x })
     }
 }
 
-/// The factorised linear system of a regression.
+/// The factorised linear system `(K + lambda I) beta = y`, for any number of right-hand sides.
 #[derive(Debug)]
-pub(crate) struct System {
+pub struct KernelSystem {
+    /// Training inputs `[n, d]` (f64).
     pub x: Tensor,
+    /// Targets `[n, C]` (f64).
     pub y: Tensor,
+    /// Kernel matrix `K [n, n]`, without the penalty.
     pub gram: Tensor,
     factor: Tensor,
 }
 
-impl System {
+impl KernelSystem {
+    /// Factorises the system of a regression of `y [n, C]` on `x [n, d]`.
+    ///
+    /// # Errors
+    /// As [`KernelRidge::fit`].
     pub fn new(krr: &KernelRidge, x: &Tensor, y: &Tensor) -> Result<Self> {
         check_range("lambda", krr.lambda, f64::MIN_POSITIVE..)?;
         let (n, _) = check_matrix("x", x)?;
@@ -136,7 +156,7 @@ impl System {
         Ok(Self { x, y, gram, factor })
     }
 
-    /// `(K + lambda I)^-1 targets`.
+    /// `(K + lambda I)^-1 targets`, `[n, m]` for targets `[n, m]` (f64).
     pub fn solve(&self, targets: &Tensor) -> Tensor {
         targets.cholesky_solve(&self.factor, false)
     }
