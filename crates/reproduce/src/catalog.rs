@@ -278,6 +278,15 @@ pub const PAPERS: &[Paper] = &[
         arxiv: "2408.11029",
         venue: "NeurIPS 2025",
     },
+    Paper {
+        slug: "inductive-bias",
+        area: "scaling",
+        title: "Towards Exact Computation of Inductive Bias",
+        authors: "Boopathy, Yue, Hwang, Iyer, Fiete",
+        year: 2024,
+        arxiv: "2406.15941",
+        venue: "IJCAI 2024",
+    },
 ];
 
 /// Folder of the recorded results, below the workspace.

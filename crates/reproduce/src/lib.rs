@@ -55,5 +55,6 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &preference::SelfRationalization,
         &preference::SrpoExperiment,
         &scaling::LrAnnealingLaw,
+        &scaling::InductiveBias,
     ]
 }

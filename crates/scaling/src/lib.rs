@@ -12,4 +12,5 @@
 //! assert!(law.final_loss(&wsd) < law.final_loss(&cosine));
 //! ```
 
+pub mod inductive_bias;
 pub mod lr_annealing_law;
