@@ -287,6 +287,15 @@ pub const PAPERS: &[Paper] = &[
         arxiv: "2406.15941",
         venue: "IJCAI 2024",
     },
+    Paper {
+        slug: "loss-reweighting",
+        area: "scaling",
+        title: "Dynamic Loss-Based Sample Reweighting for Improved Large Language Model Pretraining",
+        authors: "Sow, Woisetschläger, Bulusu, Wang, Jacobsen, Liang",
+        year: 2025,
+        arxiv: "2502.06733",
+        venue: "ICLR 2025",
+    },
 ];
 
 /// Folder of the recorded results, below the workspace.

@@ -56,5 +56,6 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &preference::SrpoExperiment,
         &scaling::LrAnnealingLaw,
         &scaling::InductiveBias,
+        &scaling::LossReweighting,
     ]
 }

