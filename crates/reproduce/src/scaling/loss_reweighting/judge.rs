@@ -64,7 +64,7 @@ fn direction(results: &Results) -> Result<Finding> {
 
 /// C2.
 fn size(results: &Results, config: &Config) -> Result<Finding> {
-    let mut widths = config.widths.clone();
+    let mut widths: Vec<i64> = config.widths.iter().map(|w| w.0).collect();
     widths.push(config.width);
     widths.sort_unstable();
     let arm = |base: &str, w: i64| {
