@@ -368,6 +368,41 @@ def annealing_fit(s1, s2, losses, analytic):
     return lambda: min(workers.pool.map(one_start, starts))
 
 
+@peer("scipy")
+def chinchilla_fit(n, d, losses, starts, analytic):
+    from scipy.optimize import minimize
+    from scipy.special import huber
+
+    log_n, log_d, logs = np.log(n), np.log(d), np.log(losses)
+    delta = 1e-3
+    np.seterr(all="ignore")  # Line searches try points far outside.
+
+    def objective(x):
+        a, b, e, alpha, beta = x
+        predicted = np.log(np.exp(a - alpha * log_n) + np.exp(b - beta * log_d) + np.exp(e))
+        return huber(delta, logs - predicted).sum()
+
+    def with_gradient(x):
+        a, b, e, alpha, beta = x
+        first, second, third = np.exp(a - alpha * log_n), np.exp(b - beta * log_d), np.exp(e)
+        total = first + second + third
+        residual = logs - np.log(total)
+        slope = -np.clip(residual, -delta, delta) / total
+        u, v = slope * first, slope * second
+        return huber(delta, residual).sum(), np.array([u.sum(), v.sum(), third * slope.sum(), -u @ log_n, -v @ log_d])
+
+    global one_chinchilla_start  # Workers find it by name.
+
+    def one_chinchilla_start(start):
+        # The default tolerance stops far above the minimum of so small an objective.
+        options = {"maxiter": 10_000, "maxfun": 100_000, "ftol": 1e-13, "gtol": 1e-10}
+        function = with_gradient if analytic else objective
+        return minimize(function, start, jac=analytic, method="L-BFGS-B", options=options).fun
+
+    workers = Workers()
+    return lambda: np.nanmin(workers.pool.map(one_chinchilla_start, starts))
+
+
 @peer("scikit-learn")
 def ridge_chain(n, d, steps):
     from sklearn.kernel_ridge import KernelRidge

@@ -12,6 +12,7 @@
 //! assert!(law.final_loss(&wsd) < law.final_loss(&cosine));
 //! ```
 
+pub mod fit;
 pub mod inductive_bias;
 pub mod loss_reweighting;
 pub mod lr_annealing_law;
