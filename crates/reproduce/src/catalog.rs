@@ -296,6 +296,15 @@ pub const PAPERS: &[Paper] = &[
         arxiv: "2502.06733",
         venue: "ICLR 2025",
     },
+    Paper {
+        slug: "scaling-law-estimation",
+        area: "scaling",
+        title: "Unraveling the Mystery of Scaling Laws: Part I",
+        authors: "Su, Tian, Shen, Cai",
+        year: 2024,
+        arxiv: "2403.06563",
+        venue: "arXiv",
+    },
 ];
 
 /// Folder of the recorded results, below the workspace.

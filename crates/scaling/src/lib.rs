@@ -16,3 +16,4 @@ pub mod fit;
 pub mod inductive_bias;
 pub mod loss_reweighting;
 pub mod lr_annealing_law;
+pub mod scaling_law_estimation;

@@ -1,6 +1,6 @@
 //! Data with known properties: text of known entropy, arithmetic that can be checked, interactions from a known Markov chain,
 //! sentences with a known reward, and judgements of them, programs whose solutions can be checked step by step, questions about
-//! pictures.
+//! pictures, facts whose frequencies follow Zipf's law.
 
 mod arithmetic;
 mod garland;
@@ -9,6 +9,7 @@ mod judging;
 mod markov;
 mod register_machine;
 mod visual_questions;
+mod zipf_recall;
 
 pub use arithmetic::{Arithmetic, Task};
 pub use garland::{Garland, GarlandPrompt, GarlandReward, illegal_transitions, repeated_words};
@@ -17,3 +18,4 @@ pub use judging::{Criterion, GarlandFacts, JudgedResponse};
 pub use markov::{MarkovInteractions, MarkovShop};
 pub use register_machine::{RegisterCheck, RegisterMachine, RegisterOp};
 pub use visual_questions::{AnswerFault, DigitOperation, DigitPairs, VisualQuestion};
+pub use zipf_recall::{CountedBatch, RecallTable, ZipfRecall};

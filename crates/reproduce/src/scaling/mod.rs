@@ -3,7 +3,10 @@
 mod inductive_bias;
 mod loss_reweighting;
 mod lr_annealing_law;
+mod recall;
+mod scaling_law_estimation;
 
 pub use inductive_bias::InductiveBias;
 pub use loss_reweighting::LossReweighting;
 pub use lr_annealing_law::LrAnnealingLaw;
+pub use scaling_law_estimation::ScalingLawEstimation;
