@@ -160,7 +160,7 @@ impl PowerLawPlusConst {
 }
 
 impl Law for PowerLawPlusConst {
-    const NAME: &'static str = "power law plus constant";
+    const NAME: &'static str = "power-plus-constant";
     const INPUTS: &'static [&'static str] = &["x"];
     const CONSTANTS: &'static [&'static str] = &["L_inf", "x0", "alpha"];
 
