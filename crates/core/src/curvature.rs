@@ -4,8 +4,9 @@
 //! ever formed. Eigenvalues come from Lanczos' method with full re-orthogonalisation, the trace from Hutchinson's estimator
 //! `E[v^T H v]` with signs `v` (Hutchinson, 1990), or from all products with unit vectors.
 //!
-//! The loss must be differentiable twice, which libtorch's fused attention on the CPU is not. Dropout off and batch norm in evaluation
-//! mode, or the loss is another one each time.
+//! The loss must be differentiable twice, which libtorch's fused attention on the CPU is not: build a [`Gpt`](crate::nn::Gpt) with
+//! [`fused`](crate::nn::Scores::fused) off to look at its curvature. Dropout off and batch norm in evaluation mode, or the loss is
+//! another one each time.
 //!
 //! ```
 //! use autodidact_core::curvature::{Hessian, Lanczos};
