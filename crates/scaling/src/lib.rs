@@ -15,3 +15,5 @@
 pub mod inductive_bias;
 pub mod loss_reweighting;
 pub mod lr_annealing_law;
+pub mod monitors;
+pub mod training_instabilities;
