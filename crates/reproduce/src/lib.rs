@@ -57,5 +57,6 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &scaling::LrAnnealingLaw,
         &scaling::InductiveBias,
         &scaling::LossReweighting,
+        &scaling::TrainingInstabilities,
     ]
 }

@@ -3,7 +3,9 @@
 mod inductive_bias;
 mod loss_reweighting;
 mod lr_annealing_law;
+mod training_instabilities;
 
 pub use inductive_bias::InductiveBias;
 pub use loss_reweighting::LossReweighting;
 pub use lr_annealing_law::LrAnnealingLaw;
+pub use training_instabilities::TrainingInstabilities;

@@ -35,22 +35,25 @@ impl Polynomial {
         // Orthonormal columns (Gram and Schmidt, twice), then back substitution.
         let powers = |j: usize| -> Vec<f64> { x.iter().map(|x| ((x - centre) / spread).powi(j as i32)).collect() };
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        let (mut q, mut r) = (Vec::<Vec<f64>>::new(), vec![vec![0.0; n]; n]);
+        // The columns of R; the j-th has j + 1 entries.
+        let (mut q, mut r) = (Vec::<Vec<f64>>::new(), Vec::<Vec<f64>>::new());
         for j in 0..n {
-            let mut column = powers(j);
+            let (mut column, mut along) = (powers(j), vec![0.0; j]);
             for _ in 0..2 {
-                for (i, unit) in q.iter().enumerate() {
-                    let along = dot(unit, &column);
-                    r[i][j] += along;
-                    column.iter_mut().zip(unit).for_each(|(c, u)| *c -= along * u);
+                for (unit, entry) in q.iter().zip(&mut along) {
+                    let part = dot(unit, &column);
+                    *entry += part;
+                    column.iter_mut().zip(unit).for_each(|(c, u)| *c -= part * u);
                 }
             }
-            r[j][j] = dot(&column, &column).sqrt();
-            q.push(column.iter().map(|c| c / r[j][j]).collect());
+            let length = dot(&column, &column).sqrt();
+            along.push(length);
+            r.push(along);
+            q.push(column.iter().map(|c| c / length).collect());
         }
         let mut coefficients = vec![0.0; n];
         for j in (0..n).rev() {
-            let known: f64 = (j + 1..n).map(|k| r[j][k] * coefficients[k]).sum();
+            let known: f64 = (j + 1..n).map(|k| r[k][j] * coefficients[k]).sum();
             coefficients[j] = (dot(&q[j], y) - known) / r[j][j];
         }
         coefficients.iter_mut().enumerate().for_each(|(j, c)| *c /= spread.powi(j as i32));
