@@ -253,7 +253,7 @@ impl<'a> Study<'a> {
                 Ok(lr_sensitivity_over_ranges(&points, start, &ranges)?)
             })
         };
-        let (independent, both) = (least(&by_width(true, c.middle()))?, least(&coupled(c))?);
+        let (independent, both) = (least(&by_width(true, c.widths[0]))?, least(&coupled(c))?);
         let values = |s: &[LrSensitivity]| s.iter().map(|s| s.value).collect::<Vec<_>>();
         let gain = verdict::difference(&values(&both), &values(&independent), 0.0);
         let describe = |s: &[LrSensitivity]| {
@@ -305,9 +305,10 @@ impl<'a> Study<'a> {
     /// C7.
     fn mu_param(&self) -> Result<Finding> {
         let c = &self.c;
-        let places = c.widths.iter().map(|&w| self.best(&mu(c, w))).collect::<Result<Vec<_>>>()?;
-        let standard = c.widths.iter().map(|&w| self.best(&by_width(true, w))).collect::<Result<Vec<_>>>()?;
-        let kept = places[0].abs_diff(places[places.len() - 1]) <= 1;
+        let ends = [c.widths[0], c.widest()];
+        let places = ends.iter().map(|&w| self.best(&mu(c, w))).collect::<Result<Vec<_>>>()?;
+        let standard = ends.iter().map(|&w| self.best(&by_width(true, w))).collect::<Result<Vec<_>>>()?;
+        let kept = places[0].abs_diff(places[1]) <= 1;
         let (with, without) = (self.lrs(&mu(c, c.widest()))?, self.lrs(&by_width(true, c.widest()))?);
         let gain = verdict::difference(&without, &with, 0.0);
         let no_lower = match gain.verdict {
@@ -317,16 +318,15 @@ impl<'a> Study<'a> {
         };
         let rates = |places: &[usize]| places.iter().map(|i| c.lrs[*i].to_string()).collect::<Vec<_>>().join(", ");
         let loss = |curve: String, place: usize| self.results.mean(&arm(&curve, c.lrs[place]), LOSS);
-        let last = places.len() - 1;
         let note = format!(
-            "Best rates by width: {} with muParam, {} without. At width {}: LRS {:.3} with, {:.3} without; best loss {:.3} and {:.3}. Shown: LRS without minus with.",
+            "Best rates at the smallest and the largest width: {} with muParam, {} without. At width {}: LRS {:.3} with, {:.3} without; best loss {:.3} and {:.3}. Shown: LRS without minus with.",
             rates(&places),
             rates(&standard),
             c.widest(),
             stats::mean(&with),
             stats::mean(&without),
-            loss(mu(c, c.widest()), places[last])?,
-            loss(by_width(true, c.widest()), standard[last])?,
+            loss(mu(c, c.widest()), places[1])?,
+            loss(by_width(true, c.widest()), standard[1])?,
         );
         Ok(Finding::new("C7", gain, note).verdict(self.enough(Verdict::all(&[Verdict::of(kept), no_lower]))))
     }

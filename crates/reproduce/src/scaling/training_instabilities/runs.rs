@@ -42,27 +42,32 @@ pub fn by_width(norm: bool, width: i64) -> String {
     format!("{},d={width}", if norm { "qk-norm" } else { "plain" })
 }
 
-/// A curve with the norm at the middle width that differs in one thing; without a thing, that of the widths.
+/// Curves with the norm that differ from those of the widths in one thing: the length of the warm-up, at the middle width.
 pub fn warmup(c: &Config, steps: usize) -> String {
     variant(by_width(true, c.middle()), steps == c.warmup, &format!("warm-up={steps}"))
 }
 
+/// The depth, at the smallest width.
 pub fn depth(c: &Config, depth: usize) -> String {
     variant(by_width(true, c.widths[0]), depth == c.depth, &format!("depth={depth}"))
 }
 
+/// muParam, whose base is the smallest width (and so the same there).
 pub fn mu(c: &Config, width: i64) -> String {
     variant(by_width(true, width), width == c.widths[0], "mu-simple")
 }
 
+/// Coupled decay, at the smallest width.
 pub fn coupled(c: &Config) -> String {
-    variant(by_width(true, c.middle()), false, "coupled")
+    variant(by_width(true, c.widths[0]), false, "coupled")
 }
 
+/// Scores of an order set by force.
 pub fn fixed(kappa: f64) -> String {
     format!("fixed,kappa={kappa}")
 }
 
+/// No weight decay, without or with the z-loss.
 pub fn undecayed(z: bool) -> String {
     format!("no decay,{}", if z { "z-loss" } else { "no z-loss" })
 }
@@ -107,7 +112,7 @@ pub fn runs(c: &Config) -> Vec<Run> {
         z_loss: c.z_loss,
         with_epsilon: false,
     };
-    let middle = c.middle();
+    let (least, middle, widest) = (c.widths[0], c.middle(), c.widest());
     let mut all = vec![];
     for &width in &c.widths {
         for on in [true, false] {
@@ -119,17 +124,15 @@ pub fn runs(c: &Config) -> Vec<Run> {
     for &steps in c.warmups.iter().filter(|w| **w != c.warmup) {
         all.extend(c.lrs.iter().map(|&lr| Run { warmup: steps, ..base(warmup(c, steps), lr, middle) }));
     }
-    all.push(base(by_width(true, middle), c.low_lr, middle));
+    all.push(base(by_width(true, least), c.low_lr, least));
     let decay = Recipe { decay: Decay::Coupled(c.coupled), ..Recipe::default() };
     all.extend(
-        std::iter::once(&c.low_lr).chain(&c.lrs).map(|&lr| Run { recipe: decay, ..base(coupled(c), lr, middle) }),
+        std::iter::once(&c.low_lr).chain(&c.lrs).map(|&lr| Run { recipe: decay, ..base(coupled(c), lr, least) }),
     );
     for &blocks in c.depths.iter().filter(|d| **d != c.depth) {
-        all.extend(c.lrs.iter().map(|&lr| Run { depth: blocks, ..base(depth(c, blocks), lr, c.widths[0]) }));
+        all.extend(c.lrs.iter().map(|&lr| Run { depth: blocks, ..base(depth(c, blocks), lr, least) }));
     }
-    for &width in &c.widths[1..] {
-        all.extend(c.lrs.iter().map(|&lr| Run { mu: MuParam::Simple, ..base(mu(c, width), lr, width) }));
-    }
+    all.extend(c.lrs.iter().map(|&lr| Run { mu: MuParam::Simple, ..base(mu(c, widest), lr, widest) }));
     for &kappa in &c.kappas {
         all.push(Run { norm: Norm::Fixed(kappa), ..base(fixed(kappa), c.middle_lr, middle) });
     }
@@ -140,11 +143,11 @@ pub fn runs(c: &Config) -> Vec<Run> {
                 steps: c.long,
                 recipe: undecayed_recipe,
                 z_loss: if z { c.z_loss } else { 0.0 },
-                ..base(undecayed(z), lr, c.widths[0])
+                ..base(undecayed(z), lr, least)
             });
         }
     }
-    all.push(Run { with_epsilon: true, ..base(EPSILON.into(), c.middle_lr, middle) });
+    all.push(Run { with_epsilon: true, ..base(EPSILON.into(), c.middle_lr, least) });
     all
 }
 
