@@ -23,9 +23,11 @@ use crate::{Error, Result};
 use tch::{Kind, Tensor};
 
 /// Derivatives of each output with respect to all parameters: `[..., P]` for outputs `[...]` (with their graph, which is kept), the
-/// entries of the parameters one after the other. One backward pass per output. The kernel between two sets of inputs is
-/// [`tangent_kernel`] of their Jacobians; outputs `[N, C]` give `[N, C, P]`, whose rows `[N C, P]` give the kernel of every pair of
-/// outputs.
+/// entries of the parameters one after the other.
+///
+/// One backward pass per output, each through the graph of all inputs: give few inputs at a time and put the rows together. The kernel
+/// between two sets of inputs is [`tangent_kernel`] of their Jacobians; outputs `[N, C]` give `[N, C, P]`, whose rows `[N C, P]` give the
+/// kernel of every pair of outputs.
 ///
 /// # Errors
 /// No parameters, some without gradients or of different types; outputs that do not depend on any.

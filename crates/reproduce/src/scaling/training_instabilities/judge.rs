@@ -1,7 +1,7 @@
 //! The findings.
 
 use super::Config;
-use super::runs::{EPSILON, arm, by_width, coupled, depth, fixed, mu, trend_lr, undecayed, warmup};
+use super::runs::{EPSILON, POINTWISE, arm, by_width, coupled, depth, fixed, mu, trend_lr, undecayed, warmup};
 use super::train::{
     BIGRAM, COSINE, DIVERGED, EPS_LOSS, EPS_UPDATE, GRADIENT, KEY, LOG_Z, LOSS, MAX_LOGIT, QUERY, START, UPDATE,
     WEIGHTS,
@@ -168,6 +168,9 @@ impl<'a> Study<'a> {
             ));
             excess = gaps;
         }
+        let pointwise =
+            self.c.high_lrs().iter().map(|&lr| Ok(format!("{:.1}", 10f64.powf(self.log_logit(POINTWISE, lr)?))));
+        let pointwise = pointwise.collect::<Result<Vec<_>>>()?.join(" and ");
         let losses =
             self.c.kappas.iter().map(|&k| Ok((k, self.results.mean(&arm(&fixed(k), self.c.middle_lr), LOSS)?)));
         let losses = losses.collect::<Result<Vec<_>>>()?;
@@ -184,7 +187,7 @@ impl<'a> Study<'a> {
             baseline: None,
             verdict: self.enough(Verdict::all(&parts)),
             note: format!(
-                "Without the norm at width {width}, {}. Loss by kappa of forced scores (rate {}): {}; bigram counts {bigram:.3}. Shown: the loss above that with the norm at the highest rate.",
+                "Without the norm at width {width}, {}. With squared ReLU in place of the softmax the largest logits are {pointwise}. Loss by kappa of forced scores (rate {}): {}; bigram counts {bigram:.3}. Shown: the loss above that with the norm at the highest rate.",
                 note.join("; "),
                 self.c.middle_lr,
                 scan.join(", "),

@@ -12,6 +12,8 @@ pub enum Norm {
     Learned,
     /// A mean square by force.
     Fixed(f64),
+    /// Nothing, and squared ReLU in place of the softmax.
+    Pointwise,
 }
 
 /// A training run.
@@ -71,6 +73,9 @@ pub fn fixed(kappa: f64) -> String {
 pub fn undecayed(z: bool) -> String {
     format!("no decay,{}", if z { "z-loss" } else { "no z-loss" })
 }
+
+/// Squared ReLU in place of the softmax, without a norm.
+pub const POINTWISE: &str = "pointwise";
 
 /// The run with epsilon at the gradient's RMS.
 pub const EPSILON: &str = "epsilon";
@@ -133,6 +138,7 @@ pub fn runs(c: &Config) -> Vec<Run> {
         all.extend(c.lrs.iter().map(|&lr| Run { depth: blocks, ..base(depth(c, blocks), lr, least) }));
     }
     all.extend(c.lrs.iter().map(|&lr| Run { mu: MuParam::Simple, ..base(mu(c, widest), lr, widest) }));
+    all.extend(c.high_lrs().iter().map(|&lr| Run { norm: Norm::Pointwise, ..base(POINTWISE.into(), lr, middle) }));
     for &kappa in &c.kappas {
         all.push(Run { norm: Norm::Fixed(kappa), ..base(fixed(kappa), c.middle_lr, middle) });
     }

@@ -4,7 +4,7 @@ use super::Config;
 use super::runs::{Norm, Run};
 use crate::runner::Context;
 use anyhow::{Context as _, Result};
-use autodidact_core::nn::{Gpt, QkNorm, Scores};
+use autodidact_core::nn::{Gpt, QkNorm, Scores, Weights};
 use autodidact_core::optim::Adam;
 use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::text::{CharTokenizer, Tokenizer, Windows};
@@ -119,8 +119,13 @@ impl Outcome {
 
 fn network(run: &Run, proxy: &Proxy, vs: &VarStore) -> Result<Gpt> {
     let mut config = proxy.config();
-    if let Norm::Fixed(kappa) = run.norm {
-        config.scores = Scores { norm: QkNorm::Fixed { kappa }, ..config.scores };
+    match run.norm {
+        Norm::Fixed(kappa) => config.scores = Scores { norm: QkNorm::Fixed { kappa }, ..config.scores },
+        Norm::Pointwise => {
+            let weights = Weights::SquaredRelu { length: proxy.context };
+            config.scores = Scores { weights, ..config.scores };
+        }
+        Norm::Plain | Norm::Learned => {}
     }
     Ok(proxy.network_with(vs.root(), config)?)
 }
