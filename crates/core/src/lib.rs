@@ -3,6 +3,7 @@
 //!
 //! Tensors are [`tch::Tensor`]s; functions that take them check shapes and ranges at the door and return [`Result`].
 
+pub mod curvature;
 pub mod device;
 pub mod error;
 pub mod fit;
@@ -17,6 +18,7 @@ pub mod schedule;
 pub mod seed;
 mod shim;
 pub mod stats;
+pub mod tangent;
 pub mod testing;
 pub mod text;
 pub mod train;

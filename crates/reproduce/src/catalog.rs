@@ -305,6 +305,15 @@ pub const PAPERS: &[Paper] = &[
         arxiv: "2403.06563",
         venue: "arXiv",
     },
+    Paper {
+        slug: "training-instabilities",
+        area: "scaling",
+        title: "Small-scale proxies for large-scale Transformer training instabilities",
+        authors: "Wortsman, Liu, Xiao, Everett, Alemi, Adlam, Co-Reyes, Gur, Kumar, Novak, Pennington, Sohl-Dickstein, Xu, Lee, Gilmer, Kornblith",
+        year: 2023,
+        arxiv: "2309.14322",
+        venue: "ICLR 2024",
+    },
 ];
 
 /// Folder of the recorded results, below the workspace.

@@ -58,5 +58,6 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &scaling::InductiveBias,
         &scaling::LossReweighting,
         &scaling::ScalingLawEstimation,
+        &scaling::TrainingInstabilities,
     ]
 }

@@ -16,4 +16,6 @@ pub mod fit;
 pub mod inductive_bias;
 pub mod loss_reweighting;
 pub mod lr_annealing_law;
+pub mod monitors;
 pub mod scaling_law_estimation;
+pub mod training_instabilities;

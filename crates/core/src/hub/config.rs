@@ -1,6 +1,6 @@
 //! `config.json` of Hugging Face's GPT-2, Llama and Qwen2.
 
-use crate::nn::{Bias, GptConfig, Normalization, Perceptron, Position, Rotary, RotaryScaling, yarn_attention};
+use crate::nn::{Bias, GptConfig, Normalization, Perceptron, Position, Rotary, RotaryScaling, Scores, yarn_attention};
 use crate::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -208,8 +208,11 @@ fn parse_rotary(fields: &Fields, context: i64) -> Result<Rotary> {
 
 /// The family of a network.
 pub(super) fn family(c: &GptConfig) -> Result<Family> {
-    let llama = c.norm == Normalization::Rms && c.perceptron == Perceptron::SwiGlu && c.position != Position::Learned;
-    let gpt2 = c.norm == Normalization::Layer
+    let common = c.scores == Scores::default();
+    let llama =
+        common && c.norm == Normalization::Rms && c.perceptron == Perceptron::SwiGlu && c.position != Position::Learned;
+    let gpt2 = common
+        && c.norm == Normalization::Layer
         && c.perceptron == Perceptron::Gelu
         && c.position == Position::Learned
         && c.bias == Bias::ALL

@@ -3,6 +3,7 @@
 use super::layers;
 use super::lora::Projection;
 use super::rotary::{Rotary, RotaryTable};
+use super::scores::{QkNorm, Scores};
 use crate::{Error, Result};
 use tch::Tensor;
 use tch::nn::{Linear, Module, Path};
@@ -24,6 +25,8 @@ pub struct AttentionConfig {
     pub causal: bool,
     /// Rotary position embedding; `None` for none.
     pub rotary: Option<Rotary>,
+    /// From queries and keys to weights.
+    pub scores: Scores,
 }
 
 impl AttentionConfig {
@@ -35,6 +38,7 @@ impl AttentionConfig {
         if kv_heads < 1 || heads % kv_heads != 0 {
             return Err(Error::value("key-value heads", format!("a divisor of {heads} heads"), kv_heads));
         }
+        self.scores.check()?;
         match self.rotary {
             _ if self.head() < 1 => Err(Error::value("head width", "at least 1", self.head())),
             Some(rotary) => rotary.check(self.head()),
@@ -65,6 +69,8 @@ pub struct Attention {
     config: AttentionConfig,
     pub(super) qkv: Projection,
     pub(super) out: Projection,
+    /// Gains of the norms of queries and keys.
+    gains: Option<[Tensor; 2]>,
 }
 
 impl Attention {
@@ -82,7 +88,8 @@ impl Attention {
         let head = config.head();
         let qkv = linear(&p / "qkv", config.width, head * (config.heads + 2 * config.kv_heads), config.bias.0);
         let out = linear(&p / "out", head * config.heads, config.width, config.bias.1);
-        Ok(Self { config: *config, qkv: Projection::new(qkv), out: Projection::new(out) })
+        let gains = config.scores.gains(&p, config.heads, config.kv_heads, head);
+        Ok(Self { config: *config, qkv: Projection::new(qkv), out: Projection::new(out), gains })
     }
 
     /// The input projection and the output projection.
@@ -90,13 +97,38 @@ impl Attention {
         [&self.qkv.linear, &self.out.linear]
     }
 
+    /// Gains of the norms of queries and keys, if there are any.
+    pub(super) fn gains(&self) -> Option<&[Tensor; 2]> {
+        self.gains.as_ref()
+    }
+
     /// Attends within `x`; with the buffers of keys and values of this layer, to the positions before it too.
     pub(super) fn forward(&self, x: &Tensor, place: &Place, cache: Option<&mut (Tensor, Tensor)>) -> Tensor {
+        self.forward_seen(x, place, cache, |_, _| {})
+    }
+
+    /// The same, and shows the queries and keys that are multiplied.
+    pub(super) fn forward_seen(
+        &self,
+        x: &Tensor,
+        place: &Place,
+        cache: Option<&mut (Tensor, Tensor)>,
+        see: impl FnOnce(&Tensor, &Tensor),
+    ) -> Tensor {
         let c = &self.config;
         let head = c.head();
         let (b, t, _) = x.size3().expect("[B, T, width] is checked by the caller");
         let qkv = self.qkv.forward(x).view([b, t, c.heads + 2 * c.kv_heads, head]).transpose(1, 2);
         let mut v = qkv.narrow(1, c.heads + c.kv_heads, c.kv_heads);
+        let qkv = match &self.gains {
+            None if c.scores.norm == QkNorm::None => qkv,
+            gains => {
+                let [q, k] = [(0, 0, c.heads), (1, c.heads, c.kv_heads)].map(|(i, from, heads)| {
+                    c.scores.normalise(qkv.narrow(1, from, heads), gains.as_ref().map(|g| &g[i]))
+                });
+                Tensor::cat(&[q, k], 1)
+            }
+        };
         let qk = match &place.rotary {
             Some(table) => table.rotate(&qkv.narrow(1, 0, c.heads + c.kv_heads)),
             None => qkv,
@@ -110,6 +142,7 @@ impl Attention {
             k = keys.narrow(2, 0, past + t);
             v = values.narrow(2, 0, past + t);
         }
+        see(&q, &k);
         let mut grouped = c.heads != c.kv_heads;
         if grouped && t == 1 {
             // One position's queries of a group see the same keys: as rows of one head they need no copies of these.
@@ -117,7 +150,7 @@ impl Attention {
             grouped = false;
         }
         let causal = c.causal && t > 1 && past == 0 && place.mask.is_none();
-        let y = Tensor::scaled_dot_product_attention(&q, &k, &v, place.mask.as_ref(), 0.0, causal, None, grouped);
+        let y = c.scores.attend([&q, &k, &v], place, causal, grouped);
         let y = y.reshape([b, c.heads, t, head]).transpose(1, 2).reshape([b, t, c.heads * head]);
         self.out.forward(&y)
     }

@@ -8,6 +8,8 @@ use tch::nn::{self, Init, LayerNorm, LayerNormConfig, Module, Path};
 pub enum Normalization {
     /// Layer norm: mean and variance over the features, gain and shift.
     Layer,
+    /// Layer norm with a gain and no shift.
+    LayerGain,
     /// RMS norm (Zhang and Sennrich, 2019, arXiv 1910.07467): `x / sqrt(mean(x^2) + eps)`, gain only.
     Rms,
 }
@@ -16,6 +18,7 @@ pub enum Normalization {
 #[derive(Debug)]
 pub(super) enum NormLayer {
     Layer(LayerNorm),
+    Gain { weight: Tensor, eps: f64 },
     Rms { weight: Tensor, eps: f64 },
 }
 
@@ -25,6 +28,7 @@ impl NormLayer {
             Normalization::Layer => {
                 Self::Layer(nn::layer_norm(p, vec![width], LayerNormConfig { eps, ..LayerNormConfig::default() }))
             }
+            Normalization::LayerGain => Self::Gain { weight: p.var("weight", &[width], Init::Const(1.0)), eps },
             Normalization::Rms => Self::Rms { weight: p.var("weight", &[width], Init::Const(1.0)), eps },
         }
     }
@@ -33,7 +37,7 @@ impl NormLayer {
     pub fn parameters(&self) -> (Option<&Tensor>, Option<&Tensor>) {
         match self {
             Self::Layer(norm) => (norm.ws.as_ref(), norm.bs.as_ref()),
-            Self::Rms { weight, .. } => (Some(weight), None),
+            Self::Gain { weight, .. } | Self::Rms { weight, .. } => (Some(weight), None),
         }
     }
 }
@@ -42,6 +46,7 @@ impl Module for NormLayer {
     fn forward(&self, x: &Tensor) -> Tensor {
         match self {
             Self::Layer(norm) => norm.forward(x),
+            Self::Gain { weight, eps } => x.layer_norm(weight.size(), Some(weight), None::<&Tensor>, *eps, false),
             Self::Rms { weight, eps } => x.rms_norm(weight.size(), Some(weight), *eps),
         }
     }

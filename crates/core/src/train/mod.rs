@@ -188,7 +188,8 @@ impl<'a> Trainer<'a> {
                 point = Some(loss);
             }
             let history = &mut self.history;
-            observe(Progress { done: self.next, total, loss: point, vs: self.vs, history })?;
+            let optimizer = &self.optimizer;
+            observe(Progress { done: self.next, total, loss: point, vs: self.vs, optimizer, history })?;
             if let Some((_, every)) = &self.config.checkpoint
                 && (self.next.is_multiple_of((*every).max(1)) && !last)
             {
@@ -292,8 +293,10 @@ pub struct Progress<'a> {
     pub total: usize,
     /// The step's loss, when it was read back.
     pub loss: Option<f64>,
-    /// The trained variables.
+    /// The trained variables, with the gradients of the step (clipped, if the run clips).
     pub vs: &'a VarStore,
+    /// The optimizer after the step.
+    pub optimizer: &'a Optimizer,
     history: &'a mut History,
 }
 

@@ -5,8 +5,10 @@ mod loss_reweighting;
 mod lr_annealing_law;
 mod recall;
 mod scaling_law_estimation;
+mod training_instabilities;
 
 pub use inductive_bias::InductiveBias;
 pub use loss_reweighting::LossReweighting;
 pub use lr_annealing_law::LrAnnealingLaw;
 pub use scaling_law_estimation::ScalingLawEstimation;
+pub use training_instabilities::TrainingInstabilities;

@@ -2,7 +2,7 @@
 
 use crate::error::check_range;
 use crate::nn::attention::AttentionConfig;
-use crate::nn::{Normalization, Rotary};
+use crate::nn::{Normalization, Rotary, Scores};
 use crate::{Error, Result};
 
 /// How positions enter.
@@ -74,6 +74,8 @@ pub struct GptConfig {
     pub bias: Bias,
     /// Output head shares the token embedding.
     pub tied: bool,
+    /// From queries and keys to weights of attention.
+    pub scores: Scores,
 }
 
 impl GptConfig {
@@ -94,6 +96,7 @@ impl GptConfig {
             position: Position::Learned,
             bias: Bias::ALL,
             tied: true,
+            scores: Scores::default(),
         }
     }
 
@@ -153,6 +156,7 @@ impl GptConfig {
                 Position::Rotary(rotary) => Some(rotary),
                 Position::Learned => None,
             },
+            scores: self.scores,
         }
     }
 }

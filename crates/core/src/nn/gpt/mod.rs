@@ -3,8 +3,10 @@
 
 mod config;
 mod lora;
+mod trace;
 
 pub use config::{Bias, GptConfig, Perceptron, Position};
+pub use trace::BlockTrace;
 
 use super::attention::{Attention, Place};
 use super::lora::Projection;
@@ -28,8 +30,14 @@ struct Block {
 }
 
 impl Block {
-    fn forward(&self, x: &Tensor, place: &Place, cache: Option<&mut (Tensor, Tensor)>) -> Tensor {
-        let x = x + self.attention.forward(&self.norm1.forward(x), place, cache);
+    fn forward(
+        &self,
+        x: &Tensor,
+        place: &Place,
+        cache: Option<&mut (Tensor, Tensor)>,
+        see: impl FnOnce(&Tensor, &Tensor),
+    ) -> Tensor {
+        let x = x + self.attention.forward_seen(&self.norm1.forward(x), place, cache, see);
         let y = self.norm2.forward(&x);
         let y = match &self.gate {
             Some(gate) => gate.forward(&y).silu() * self.up.forward(&y),
@@ -141,6 +149,9 @@ impl Gpt {
                 put(format!("blocks.{i}.{name}.weight"), weight);
                 put(format!("blocks.{i}.{name}.bias"), bias);
             }
+            for (name, gain) in ["q_norm", "k_norm"].into_iter().zip(block.attention.gains().into_iter().flatten()) {
+                put(format!("blocks.{i}.attention.{name}.weight"), Some(gain));
+            }
             let [qkv, out] = block.attention.linears();
             let gate = block.gate.as_ref().map(|gate| ("gate", &gate.linear));
             let rest = [("up", &block.up.linear), ("down", &block.down.linear)];
@@ -218,7 +229,17 @@ impl Gpt {
     ///
     /// # Errors
     /// Embeddings of another shape or of integers, a sequence beyond the context, a cache of another batch size.
-    pub fn hidden_of(&self, embeddings: &Tensor, mut cache: Option<&mut KvCache>) -> Result<Tensor> {
+    pub fn hidden_of(&self, embeddings: &Tensor, cache: Option<&mut KvCache>) -> Result<Tensor> {
+        self.run(embeddings, cache, None)
+    }
+
+    /// The blocks and the last norm; with a list, what the blocks compute inside.
+    fn run(
+        &self,
+        embeddings: &Tensor,
+        mut cache: Option<&mut KvCache>,
+        mut traces: Option<&mut Vec<BlockTrace>>,
+    ) -> Result<Tensor> {
         let t = self.check_length(embeddings, cache.as_deref())?;
         let past = cache.as_ref().map_or(0, |c| c.len);
         let positions = cache.as_ref().and_then(|c| c.positions(t));
@@ -238,7 +259,16 @@ impl Gpt {
         };
         let place = Place { past, rotary, mask: cache.as_ref().and_then(|c| c.mask(t)) };
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&x, &place, cache.as_mut().map(|c| &mut c.layers[i]));
+            let mut seen = None;
+            x = block.forward(&x, &place, cache.as_mut().map(|c| &mut c.layers[i]), |q, k| {
+                if traces.is_some() {
+                    seen = Some((q.shallow_clone(), k.shallow_clone()));
+                }
+            });
+            if let (Some(traces), Some((queries, keys))) = (traces.as_deref_mut(), seen) {
+                let scale = self.config.scores.factor(queries.size()[3]);
+                traces.push(BlockTrace { queries, keys, scale, output: x.shallow_clone() });
+            }
         }
         if let Some(c) = cache {
             c.len += t;
