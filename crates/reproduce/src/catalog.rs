@@ -288,6 +288,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "IJCAI 2024",
     },
     Paper {
+        slug: "infinite-lr",
+        area: "scaling",
+        title: "Beyond Cosine Decay: On the effectiveness of Infinite Learning Rate Schedule for Continual Pre-training",
+        authors: "Singh, Janson, Mehrbod, Ibrahim, Rish, Belilovsky, Thérien",
+        year: 2025,
+        arxiv: "2503.02844",
+        venue: "CoLLAs 2025",
+    },
+    Paper {
         slug: "loss-reweighting",
         area: "scaling",
         title: "Dynamic Loss-Based Sample Reweighting for Improved Large Language Model Pretraining",

@@ -14,6 +14,7 @@
 
 pub mod fit;
 pub mod inductive_bias;
+pub mod infinite_lr;
 pub mod loss_reweighting;
 pub mod lr_annealing_law;
 pub mod monitors;

@@ -9,6 +9,7 @@ mod judging;
 mod markov;
 mod register_machine;
 mod visual_questions;
+mod word_problems;
 mod zipf_recall;
 
 pub use arithmetic::{Arithmetic, Task};
@@ -18,4 +19,5 @@ pub use judging::{Criterion, GarlandFacts, JudgedResponse};
 pub use markov::{MarkovInteractions, MarkovShop};
 pub use register_machine::{RegisterCheck, RegisterMachine, RegisterOp};
 pub use visual_questions::{AnswerFault, DigitOperation, DigitPairs, VisualQuestion};
+pub use word_problems::word_problems;
 pub use zipf_recall::{CountedBatch, RecallTable, ZipfRecall};

@@ -1,6 +1,7 @@
 //! Experiments of `autodidact-scaling`.
 
 mod inductive_bias;
+mod infinite_lr;
 mod loss_reweighting;
 mod lr_annealing_law;
 mod recall;
@@ -8,6 +9,7 @@ mod scaling_law_estimation;
 mod training_instabilities;
 
 pub use inductive_bias::InductiveBias;
+pub use infinite_lr::InfiniteLr;
 pub use loss_reweighting::LossReweighting;
 pub use lr_annealing_law::LrAnnealingLaw;
 pub use scaling_law_estimation::ScalingLawEstimation;
