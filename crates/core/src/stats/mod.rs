@@ -57,8 +57,9 @@ pub fn quantile(x: &[f64], q: f64) -> f64 {
     sorted.sort_by(f64::total_cmp);
     let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
     let at = q.clamp(0.0, 1.0) * last as f64;
-    let (low, high) = (at.floor() as usize, at.ceil() as usize);
-    sorted[low] + (sorted[high] - sorted[low]) * (at - low as f64)
+    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
+    // Equal neighbours may be infinite.
+    if low == high { low } else { low + (high - low) * at.fract() }
 }
 
 /// Two-sided critical value of Student's t.
@@ -183,6 +184,7 @@ mod tests {
         assert_eq!((quantile(&x, 0.0), median(&x), quantile(&x, 1.0)), (1.0, 2.5, 4.0));
         assert!((quantile(&x, 0.1) - 1.3).abs() < 1e-12);
         assert!(median(&[]).is_nan());
+        assert_eq!(median(&[1.0, f64::INFINITY, f64::INFINITY]), f64::INFINITY);
     }
 
     #[test]

@@ -250,7 +250,7 @@ impl Experiment for InfiniteLr {
                 "C3",
                 "Warming up again is what makes repeated cosines forget",
                 "figure",
-                "At the highest peak the largest loss on A in the first tenth of B (every 10 steps), cosine minus infinite, paired by seed: the 95 % interval is above 0.",
+                "At the highest peak the largest loss on A in the first tenth of B (looked at six times), cosine minus infinite, paired by seed: the 95 % interval is above 0.",
             ),
             Claim::new(
                 "C4",

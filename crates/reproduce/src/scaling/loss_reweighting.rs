@@ -218,7 +218,7 @@ impl Experiment for LossReweighting {
                 "C2",
                 "The gain grows with the model and stays with domain weights",
                 "figure",
-                "The gain of LinUpper (r = 0.4) on the informative domain over three widths: it grows from each to the next in the mean, and the interval of its slope over the logarithm of the width is above 0. Partly if Spearman's correlation of the means is above 0; not decided otherwise. The gain with three quarters of informative sequences is reported.",
+                "The gain of LinUpper (r = 0.4) on the informative domain over three widths: it grows from each to the next in the mean, and the interval of its slope over the logarithm of the width is above 0. Partly if Spearman's correlation of the means is above 0; not reproduced if the interval is below 0; not decided otherwise. The gain with three quarters of informative sequences is reported.",
             ),
             Claim::new(
                 "C3",

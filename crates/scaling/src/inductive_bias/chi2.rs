@@ -112,7 +112,8 @@ impl ScaledNcx2 {
 
     /// Maximum likelihood, from the fit of three moments (and from an almost central one). The likelihood can have its maximum at a
     /// corner that has nothing to do with the sample (no degrees of freedom); so where the fitted distribution function is farther from
-    /// the sample's than that of [`fit_moments`](Self::fit_moments), by the Kolmogorov-Smirnov distance, the latter is the answer.
+    /// the sample's than that of [`fit_moments`](Self::fit_moments), by more than `1/(2 sqrt n)` in the Kolmogorov-Smirnov distance,
+    /// the latter is the answer.
     ///
     /// # Errors
     /// As [`fit_moments`](Self::fit_moments).

@@ -223,3 +223,37 @@ impl HypothesisSampler for TrainedEnsemble {
         Ok(self.train(n, seed)?.test)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn networks_of_a_stack_do_not_see_each_other() {
+        for architecture in [Architecture::Linear, Architecture::Mlp(vec![5, 4]), Architecture::ConvNet(vec![3, 4])] {
+            tch::manual_seed(1);
+            let stack = Stack::new(&architecture, 3, &[2, 8, 8], 2, Device::Cpu).unwrap();
+            let x = Tensor::randn([3, 6, 2, 8, 8], (Kind::Float, Device::Cpu));
+            let before = stack.forward(&x);
+            // Weights and inputs of the middle one change, and a loss of the first alone has a gradient for it alone.
+            let loss = before.get(0).square().sum(Kind::Float);
+            loss.backward();
+            tch::no_grad(|| {
+                for (_, p) in stack.parameters() {
+                    let of = |t: &Tensor, i: i64| t.view([3, -1]).get(i);
+                    assert!(of(&p.grad(), 0).abs().sum(Kind::Float).double_value(&[]) > 0.0, "{architecture:?}");
+                    assert_eq!(of(&p.grad(), 1).abs().sum(Kind::Float).double_value(&[]), 0.0, "{architecture:?}");
+                    let _ = of(&p, 1).fill_(0.3);
+                }
+            });
+            let moved = x.copy();
+            let _ = moved.get(1).fill_(0.7);
+            let after = stack.forward(&moved);
+            for i in 0..3 {
+                let difference = (after.get(i) - before.get(i)).abs().max().double_value(&[]);
+                assert_eq!(difference > 1e-5, i == 1, "{architecture:?}: network {i} by {difference}");
+            }
+        }
+    }
+}

@@ -116,7 +116,10 @@ pub(super) fn run(arm: &Arm, config: &Config, context: &mut Context<'_>) -> Resu
                 }
             }
             // The first tenth of the second task.
-            if moment.task == 1 && moment.done <= rates.steps / 10 && moment.done.is_multiple_of(10) {
+            if moment.task == 1
+                && moment.done <= rates.steps / 10
+                && moment.done.is_multiple_of((rates.steps / 60).max(1))
+            {
                 logged.push((done, SWITCH, loss(&stream.test[0])?));
             }
             if done.is_multiple_of(20) {

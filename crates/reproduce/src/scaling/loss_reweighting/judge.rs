@@ -85,9 +85,10 @@ fn size(results: &Results, config: &Config) -> Result<Finding> {
         Verdict::Reproduced if grows => Verdict::Reproduced,
         Verdict::NotJudged => Verdict::NotJudged,
         _ if stats::spearman(&logs, &means).is_ok_and(|r| r > 0.0) => Verdict::Partly,
+        _ if slope.estimate.high < 0.0 => Verdict::NotReproduced,
         _ => Verdict::NotJudged,
     };
-    let undecided = if verdict == Verdict::NotJudged { "Not decided: the gain does not grow. " } else { "" };
+    let undecided = if verdict == Verdict::NotJudged { "Not decided. " } else { "" };
     let words: Vec<String> = widths.iter().zip(&means).map(|(w, g)| format!("{g:+.3} at width {w}")).collect();
     let text = |arm: &str| results.values(arm, INFORMATIVE);
     let with_domains = difference(&text(&with_share(UNIFORM))?, &text(&with_share(LIN_UPPER))?, 0.0);

@@ -154,8 +154,8 @@ fn train(run: &Run, recipe: &Recipe, c: &Config, data: &Data, context: &mut Cont
     let config = TrainConfig {
         clip_norm: Some(c.clip),
         log_every: c.every,
-        // Small runs are over in seconds; a run of two trainings starts over.
-        checkpoint: (!run.with_epsilon).then(|| context.checkpoint_every(c.every * 40)),
+        // A run of two trainings starts over.
+        checkpoint: (!run.with_epsilon).then(|| context.checkpoint_every((run.steps / 10).max(500))),
         ..TrainConfig::new(schedule, context.seed("train"))
     };
     let window = RefCell::new(Recorder::new(&[MAX_LOGIT]));
