@@ -464,6 +464,59 @@ def trajectory_matching(width, depth, side, channels, steps, classes=10, per_cla
     return work
 
 
+class Block(torch.nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.first, self.second = torch.nn.LayerNorm(width), torch.nn.LayerNorm(width)
+        self.attend, self.project = torch.nn.Linear(width, 3 * width), torch.nn.Linear(width, width)
+        self.widen, self.narrow = torch.nn.Linear(width, 4 * width), torch.nn.Linear(4 * width, width)
+
+    def forward(self, x):
+        b, t, c = x.shape
+        q, k, v = (p.view(b, t, self.heads, -1).transpose(1, 2) for p in self.attend(self.first(x)).split(c, 2))
+        mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.project(mixed.transpose(1, 2).reshape(b, t, c))
+        return x + self.narrow(torch.nn.functional.gelu(self.widen(self.second(x)), approximate="tanh"))
+
+
+class Decoder(torch.nn.Module):
+    def __init__(self, width, depth, heads, vocabulary, context):
+        super().__init__()
+        self.tokens, self.positions = torch.nn.Embedding(vocabulary, width), torch.nn.Embedding(context, width)
+        self.blocks = torch.nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.last = torch.nn.LayerNorm(width)
+
+    def forward(self, x):
+        h = self.tokens(x) + self.positions.weight[: x.shape[1]]
+        for block in self.blocks:
+            h = block(h)
+        return self.last(h) @ self.tokens.weight.T
+
+
+@peer("torch")
+def gpt_training(width, depth, heads, vocabulary, context, batch):
+    torch.manual_seed(0)
+    model = Decoder(width, depth, heads, vocabulary, context)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.02)
+    matrices = [p for p in model.parameters() if p.dim() > 1]
+    others = [p for p in model.parameters() if p.dim() <= 1]
+    optimizer = torch.optim.AdamW([{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}], lr=1e-3)
+    tokens = (scrambled((batch, context + 1), 0.0, torch.float64).abs() * vocabulary).long()
+    x, y = tokens[:, :-1], tokens[:, 1:]
+
+    def work():
+        optimizer.zero_grad(set_to_none=True)
+        loss = torch.nn.functional.cross_entropy(model(x).view(-1, vocabulary), y.reshape(-1))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return loss.item()
+
+    return work
+
+
 @peer("transformers")
 def generation(folder, prompts, new):
     from transformers import AutoModelForCausalLM

@@ -6,13 +6,46 @@ use autodidact_benches::{Entry, Work};
 use autodidact_core::hub;
 use autodidact_core::metrics::{Knn, Vote};
 use autodidact_core::nn::{Gpt, GptConfig};
+use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
 use autodidact_core::text::{Sampler, SamplerConfig, pad_left};
 use serde_json::json;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
-pub fn entries() -> Result<[Entry; 3]> {
-    Ok([weighted_knn(), sampling(), generation()?])
+pub fn entries() -> Result<[Entry; 5]> {
+    let [small, large] = [("1M", 128, 4, 4, 1.0 / 1.2), ("10M", 384, 6, 6, 1.0)].map(training);
+    Ok([weighted_knn(), sampling(), generation()?, small, large])
+}
+
+/// One step of training a character-level GPT: batch of 8 windows of 128, clipping and AdamW, beside a plain PyTorch loop.
+fn training((name, width, depth, heads, target): (&str, i64, usize, i64, f64)) -> Entry {
+    const VOCABULARY: i64 = 65;
+    const CONTEXT: i64 = 128;
+    const WINDOWS: i64 = 8;
+    let arguments = json!({
+        "width": width, "depth": depth, "heads": heads, "vocabulary": VOCABULARY, "context": CONTEXT, "batch": WINDOWS,
+    });
+    let what = format!("a step of a GPT of width {width}, depth {depth}, on {WINDOWS} windows of {CONTEXT}");
+    Entry::new(format!("text/training/{name}"), what, move || {
+        tch::manual_seed(0);
+        let vs = VarStore::new(Device::Cpu);
+        let model = Gpt::new(vs.root(), &GptConfig::gpt2(VOCABULARY, CONTEXT, width, depth, heads))?;
+        let mut optimizer = Optimizer::new(Rule::AdamW(Adam::default()), Group::split_decay(&vs, 0.1))?;
+        let tokens =
+            (scrambled(&[WINDOWS, CONTEXT + 1], 0.0, Kind::Double).abs() * VOCABULARY as f64).to_kind(Kind::Int64);
+        let (x, y) = (tokens.narrow(1, 0, CONTEXT), tokens.narrow(1, 1, CONTEXT));
+        Ok(Box::new(move || {
+            let _keeps_the_weights = &vs;
+            optimizer.zero_grad();
+            let loss = model.loss(&x, &y)?;
+            loss.backward();
+            let _norm = optimizer.clip_grad_norm(1.0)?;
+            optimizer.step(1e-3)?;
+            Ok(loss.double_value(&[]))
+        }))
+    })
+    .beside_python("a plain loop", "gpt_training", arguments)
+    .at_most(target)
 }
 
 /// Scores of queries by weighted nearest neighbours; the bank is normalised beforehand on both sides.
