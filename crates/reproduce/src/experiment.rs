@@ -130,6 +130,34 @@ impl Plan {
     }
 }
 
+#[cfg(test)]
+impl Plan {
+    /// One seed on the CPU, with a configuration.
+    pub(crate) fn trial(scale: Scale, dataset: &str, config: Value) -> Self {
+        Self {
+            scale,
+            seeds: vec![0],
+            dataset: dataset.into(),
+            data: String::new(),
+            data_dir: None,
+            download: false,
+            device: Device::Cpu,
+            threads: 1,
+            config,
+            cache: std::env::temp_dir(),
+        }
+    }
+
+    /// The cells of an experiment on its first data set at smoke scale, with changed settings.
+    pub(crate) fn trial_cells(experiment: &dyn Experiment, changes: &[(&str, Value)]) -> Result<Vec<Cell>> {
+        let mut config = experiment.config(Scale::Smoke);
+        for (key, value) in changes {
+            *config.pointer_mut(&format!("/{}", key.replace('.', "/"))).expect(key) = value.clone();
+        }
+        experiment.cells(&Self::trial(Scale::Smoke, experiment.datasets()[0], config))
+    }
+}
+
 /// Checks a list of hyper-parameters, for [`Experiment::cells`]: it has an element, and all are finite and inside `range`.
 ///
 /// # Errors

@@ -353,3 +353,29 @@ fn classes(name: &str, config: &Config, context: &mut Context<'_>) -> Result<()>
     context.array(ERRORS, done.test);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_before_anything_runs() {
+        let cells = Plan::trial_cells(&InductiveBias, &[]).unwrap();
+        let names: std::collections::BTreeSet<_> = cells.iter().map(|c| &c.arm).collect();
+        assert_eq!(names.len(), cells.len(), "every arm comes once");
+        for (key, value, said) in [
+            ("dimensions", json!([]), "dimensions: expected at least one value"),
+            ("dimensions", json!([1]), "dimensions: "),
+            ("sigmas", json!([0.0]), "sigmas: "),
+            ("counts", json!([7]), "counts: "),
+            ("regression", json!([1, 10]), "training samples of a regression: "),
+            ("images", json!([40, 0]), "test images: "),
+            ("lr", json!(0.0), "lr: "),
+            ("classes", json!([]), "classes: expected mlp among them"),
+            ("classes", json!([["mlp", "linear", 3], ["cnn", "linear", 9]]), "networks of mlp: "),
+        ] {
+            let error = Plan::trial_cells(&InductiveBias, &[(key, value.clone())]).unwrap_err().to_string();
+            assert!(error.starts_with(said), "{key}={value}: {error}");
+        }
+    }
+}

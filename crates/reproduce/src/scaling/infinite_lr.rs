@@ -380,3 +380,30 @@ impl Experiment for InfiniteLr {
         "The second text is generated word problems. All arms take the same number of steps in a task, the infinite ones' annealing included, though their next task does not inherit it. Each schedule's rate (three peaks of the cosine, three constants of the infinite schedule) is chosen on held-out text or images that the reported numbers do not use. Baselines of continual learning other than replay are in the library, not run here.".to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_before_anything_runs() {
+        let cells = Plan::trial_cells(&InfiniteLr, &[]).unwrap();
+        let names: std::collections::BTreeSet<_> = cells.iter().map(|c| &c.arm).collect();
+        assert_eq!(names.len(), cells.len(), "every arm comes once");
+        for (key, value, said) in [
+            ("language.peaks", json!([]), "language.peaks: expected at least one value"),
+            ("language.constants", json!([0.0]), "language.constants: "),
+            ("language.steps", json!(3), "language.steps: "),
+            ("language.warmup", json!(31), "warm-up: "),
+            ("vision.last", json!(0.0), "eta_min: "),
+            ("points", json!([1.5]), "points: "),
+            ("points", json!([0.01]), "first of points, in steps: "),
+            ("replay", json!(1.0), "replay: "),
+            ("characters", json!(10), "characters: "),
+            ("images", json!(10), "images: "),
+        ] {
+            let error = Plan::trial_cells(&InfiniteLr, &[(key, value.clone())]).unwrap_err().to_string();
+            assert!(error.starts_with(said), "{key}={value}: {error}");
+        }
+    }
+}

@@ -381,3 +381,29 @@ fn weights(weighting: Weighting, losses: &Tensor, warming: bool) -> CoreResult<T
         Weighting::Focal => power_weights(losses, 1.0),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_before_anything_runs() {
+        let cells = Plan::trial_cells(&LossReweighting, &[]).unwrap();
+        let names: std::collections::BTreeSet<_> = cells.iter().map(|c| &c.arm).collect();
+        assert_eq!(names.len(), cells.len(), "every arm comes once");
+        for (key, value, said) in [
+            ("regression.batch", json!(1), "regression.batch: "),
+            ("regression.dimension", json!(5), "regression.dimension: "),
+            ("batch", json!(3), "batch: "),
+            ("lr", json!(-1.0), "lr: "),
+            ("widths", json!([[0, 0.1]]), "width of widths: "),
+            ("widths", json!([[8, 0.0]]), "rate of widths: "),
+            ("draws", json!(3), "draws: "),
+            ("steps", json!(0), "steps: "),
+            ("clip", json!(0.0), "clip: "),
+        ] {
+            let error = Plan::trial_cells(&LossReweighting, &[(key, value.clone())]).unwrap_err().to_string();
+            assert!(error.starts_with(said), "{key}={value}: {error}");
+        }
+    }
+}

@@ -347,25 +347,9 @@ impl Experiment for LrAnnealingLaw {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
 
     fn cells(change: Option<(&str, Value)>) -> Result<Vec<Cell>> {
-        let mut config = LrAnnealingLaw.config(Scale::Smoke);
-        if let Some((key, value)) = change {
-            config[key] = value;
-        }
-        LrAnnealingLaw.cells(&Plan {
-            scale: Scale::Smoke,
-            seeds: vec![0],
-            dataset: "grammar".into(),
-            data: String::new(),
-            data_dir: None,
-            download: false,
-            device: Device::Cpu,
-            threads: 1,
-            config,
-            cache: std::env::temp_dir(),
-        })
+        Plan::trial_cells(&LrAnnealingLaw, change.as_slice())
     }
 
     #[test]

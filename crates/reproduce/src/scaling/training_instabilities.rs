@@ -313,25 +313,9 @@ impl Experiment for TrainingInstabilities {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
 
     fn cells(change: Option<(&str, Value)>) -> Result<Vec<Cell>> {
-        let mut config = TrainingInstabilities.config(Scale::Smoke);
-        if let Some((key, value)) = change {
-            config[key] = value;
-        }
-        TrainingInstabilities.cells(&Plan {
-            scale: Scale::Smoke,
-            seeds: vec![0],
-            dataset: "grammar".into(),
-            data: String::new(),
-            data_dir: None,
-            download: false,
-            device: Device::Cpu,
-            threads: 1,
-            config,
-            cache: std::env::temp_dir(),
-        })
+        Plan::trial_cells(&TrainingInstabilities, change.as_slice())
     }
 
     #[test]

@@ -274,23 +274,11 @@ fn check_alphas(what: &str, alphas: &[f64]) -> Result<()> {
 mod tests {
     use super::*;
     use serde_json::{Value, json};
-    use tch::Device;
 
     fn refusal(dataset: &str, key: &str, value: Value) -> Option<String> {
         let mut config = json!(Config::at(Scale::Small));
         *config.pointer_mut(&format!("/{}", key.replace('.', "/"))).expect(key) = value;
-        let plan = Plan {
-            scale: Scale::Small,
-            seeds: vec![0],
-            dataset: dataset.into(),
-            data: String::new(),
-            data_dir: None,
-            download: false,
-            device: Device::Cpu,
-            threads: 1,
-            config,
-            cache: "cache".into(),
-        };
+        let plan = Plan::trial(Scale::Small, dataset, config);
         plan.config::<Config>().unwrap().check(&plan).err().map(|e| e.to_string())
     }
 
