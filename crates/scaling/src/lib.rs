@@ -13,6 +13,7 @@
 //! ```
 
 pub mod fit;
+pub mod grokking;
 pub mod inductive_bias;
 pub mod infinite_lr;
 pub mod loss_reweighting;
