@@ -315,6 +315,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "arXiv",
     },
     Paper {
+        slug: "grokking",
+        area: "scaling",
+        title: "Grokking as the Transition from Lazy to Rich Training Dynamics",
+        authors: "Kumar, Bordelon, Gershman, Pehlevan",
+        year: 2023,
+        arxiv: "2310.06110",
+        venue: "ICLR 2024",
+    },
+    Paper {
         slug: "training-instabilities",
         area: "scaling",
         title: "Small-scale proxies for large-scale Transformer training instabilities",

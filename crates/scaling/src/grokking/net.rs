@@ -14,9 +14,9 @@ pub struct QuadraticNet {
     /// `eps`, at least 0: how far the initial kernel is aligned with quadratic targets.
     pub eps: f64,
     /// Coefficient of each unit's linear part `[N]`, ones unless [compressed](Self::compress).
-    linear: Tensor,
+    pub(super) linear: Tensor,
     /// The `N` of the read-out.
-    units: f64,
+    pub(super) units: f64,
 }
 
 /// What the network's function depends on.
@@ -103,10 +103,6 @@ impl QuadraticNet {
     /// The `N` of the read-out, which stays when the network is compressed.
     pub fn units(&self) -> f64 {
         self.units
-    }
-
-    pub(super) fn linear(&self) -> &Tensor {
-        &self.linear
     }
 
     /// Outputs `[P]` of inputs `[P, D]`.

@@ -204,7 +204,7 @@ impl Descent {
         let (v, scaled, targets) = if nearly_linear {
             (net.w.copy(), x * (-2.0 * eta * gain / p), y)
         } else {
-            let targets = y * (2.0 * eps / gain) + net.linear().square().sum(Kind::Double);
+            let targets = y * (2.0 * eps / gain) + net.linear.square().sum(Kind::Double);
             (&net.w * eps, x * (-eta * gain * gain / p), targets)
         };
         Self {
@@ -212,7 +212,7 @@ impl Descent {
             v,
             x: x.shallow_clone(),
             scaled,
-            linear: net.linear().shallow_clone(),
+            linear: net.linear.shallow_clone(),
             targets,
             eps,
             nearly_linear,
