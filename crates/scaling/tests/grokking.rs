@@ -38,7 +38,9 @@ fn hand_computed_values_of_two_units() {
     close("Monte Carlo", number(&error.square().mean(Kind::Double)), 1.375, 0.02);
     // Less its own initial output the network is zero, and misses all of the target: 1/4 + 1/2 of |beta|^2 = D = 2.
     let none = net.test_loss_terms(&beta, Some(&net.statistics())).unwrap();
-    assert_eq!((none.variance, none.misalignment, none.linear), (0.25, 0.5, 0.0));
+    close("variance of the target", none.variance, 0.25, 1e-12);
+    close("missed features", none.misalignment, 0.5, 1e-12);
+    assert_eq!(none.linear, 0.0);
 }
 
 #[test]
@@ -206,17 +208,18 @@ fn without_curvature_the_network_is_linear_and_never_generalises() {
 fn much_data_follows_the_population() {
     let d = 4;
     let task = SingleIndex::new(d, 0, true).unwrap();
-    let ((x, y), (xt, yt)) = (task.sample(40_000, "train").unwrap(), task.sample(100, "test").unwrap());
+    let (x, y) = task.sample(40_000, "train").unwrap();
     // M = I and wbar = 0 exactly, as with unlimited units.
     let eye = Tensor::eye(d, (Kind::Double, Device::Cpu)) * (d as f64).sqrt();
     let mut net = QuadraticNet::new(Tensor::cat(&[&eye, &-&eye], 0), 1.0, 0.25).unwrap();
-    let trainer = GrokTrainer { steps: 200, per_decade: 6, ..Default::default() };
-    let records = trainer.run(&mut net, (&x, &y), (&xt, &yt), &task.beta, |_, _| Ok(())).unwrap();
-    let steps: Vec<usize> = records.iter().map(|r| r.step).collect();
+    let eta = GrokTrainer::default().eta(&net);
     let flow = PopulationFlow { d, alpha: 1.0, eps: 0.25, rate: 1.0 };
-    for (r, s) in records.iter().zip(flow.at(&steps).unwrap()) {
-        let (got, want) = (r.terms.total(), s.terms(d).total());
-        assert!((got - want).abs() < 0.02 * want + 5e-4, "step {}: {got}, theory {want}", r.step);
+    let steps: Vec<usize> = (0..150).collect();
+    for (step, state) in steps.iter().zip(flow.at(&steps).unwrap()) {
+        let (got, want) = (net.test_loss_terms(&task.beta, None).unwrap().total(), state.terms(d).total());
+        assert!((got - want).abs() < 0.02 * want + 1e-3, "step {step}: {got}, theory {want}");
+        let residuals = net.forward(&x).unwrap() - &y;
+        net.w = &net.w - net.gradient(&x, &residuals).unwrap() * eta;
     }
     assert!(flow.at(&[5000]).unwrap()[0].terms(d).total() < 1e-6);
     assert_eq!(flow.at(&[0]).unwrap()[0], FlowState { along: 0.25, across: 0.25 });
@@ -271,6 +274,7 @@ fn bad_input_is_refused() {
     assert!(net.linearise((&g["x"], &g["y_test"]), test, false).is_err());
     assert!(net.linearise(train, test, false).unwrap().at(3, 0.0).is_err());
     let mut net = net;
+    let narrow = g["w"].narrow(1, 0, 3);
     let mut refused = |trainer: GrokTrainer, train| {
         trainer.run(&mut net, train, test, &g["beta"], |_, _| Ok(())).unwrap_err().to_string()
     };
@@ -279,7 +283,7 @@ fn bad_input_is_refused() {
     assert!(refused(GrokTrainer { rate: 0.0, ..ok.clone() }, train).starts_with("rate: "));
     assert!(refused(GrokTrainer { decay: 1.0, ..ok.clone() }, train).starts_with("decay: "));
     assert!(refused(ok.clone(), (&g["x"], &g["y_test"])).starts_with("training set: "));
-    assert!(refused(ok.clone(), (&g["w"].narrow(1, 0, 3), &g["y"])).starts_with("training set: "));
+    assert!(refused(ok.clone(), (&narrow, &g["y"])).starts_with("training set: "));
     let wild = GrokTrainer { steps: 2000, rate: 1e6, ..ok };
     assert!(refused(wild, train).contains("the loss became"));
     assert!(PopulationFlow { d: 0, alpha: 1.0, eps: 1.0, rate: 1.0 }.at(&[1]).is_err());
