@@ -33,7 +33,7 @@ fn hand_computed_values_of_two_units() {
     // The exact loss is that of many samples.
     let beta = Tensor::from_slice(&[2f64.sqrt(), 0.0]);
     tch::manual_seed(0);
-    let many = Tensor::randn([400_000, 2], (Kind::Double, Device::Cpu)) / 2f64.sqrt();
+    let many = Tensor::randn([200_000, 2], (Kind::Double, Device::Cpu)) / 2f64.sqrt();
     let error = net.forward(&many).unwrap() - many.mv(&beta).square() * 0.5;
     close("Monte Carlo", number(&error.square().mean(Kind::Double)), 1.375, 0.02);
     // Less its own initial output the network is zero, and misses all of the target: 1/4 + 1/2 of |beta|^2 = D = 2.
@@ -208,16 +208,16 @@ fn without_curvature_the_network_is_linear_and_never_generalises() {
 fn much_data_follows_the_population() {
     let d = 4;
     let task = SingleIndex::new(d, 0, true).unwrap();
-    let (x, y) = task.sample(40_000, "train").unwrap();
+    let (x, y) = task.sample(100_000, "train").unwrap();
     // M = I and wbar = 0 exactly, as with unlimited units.
     let eye = Tensor::eye(d, (Kind::Double, Device::Cpu)) * (d as f64).sqrt();
     let mut net = QuadraticNet::new(Tensor::cat(&[&eye, &-&eye], 0), 1.0, 0.25).unwrap();
     let eta = GrokTrainer::default().eta(&net);
     let flow = PopulationFlow { d, alpha: 1.0, eps: 0.25, rate: 1.0 };
-    let steps: Vec<usize> = (0..150).collect();
+    let steps: Vec<usize> = (0..60).collect();
     for (step, state) in steps.iter().zip(flow.at(&steps).unwrap()) {
         let (got, want) = (net.test_loss_terms(&task.beta, None).unwrap().total(), state.terms(d).total());
-        assert!((got - want).abs() < 0.02 * want + 1e-3, "step {step}: {got}, theory {want}");
+        assert!((got - want).abs() < 0.03 * want + 1e-3, "step {step}: {got}, theory {want}");
         let residuals = net.forward(&x).unwrap() - &y;
         net.w = &net.w - net.gradient(&x, &residuals).unwrap() * eta;
     }

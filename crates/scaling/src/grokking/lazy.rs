@@ -4,7 +4,7 @@ use super::QuadraticNet;
 use autodidact_core::error::{check_matrix, check_range};
 use autodidact_core::kernel::{Kernel, KernelRidge, KernelSystem};
 use autodidact_core::{Error, Result};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// A network linearised at its initial weights, `f_0 + J_0 (W - W_0)`, under full-batch gradient descent on the mean squared error:
 /// after `t` steps of rate `eta` its residuals are `(1 - 2 eta K_0 / P)^t (f_0 - y)`, known for any `t` at once from the kernel's
@@ -40,7 +40,7 @@ impl Linearised {
     pub fn new(k: &Tensor, k_test: &Tensor, residuals: &Tensor, test_residuals: &Tensor) -> Result<Self> {
         let p = check_kernels(k, k_test, residuals, test_residuals)?;
         let [k, k_test, residuals, test_residuals] =
-            [k, k_test, residuals, test_residuals].map(|t| t.to_device(tch::Device::Cpu).to_kind(Kind::Double));
+            [k, k_test, residuals, test_residuals].map(|t| t.to_device(Device::Cpu).to_kind(Kind::Double));
         let (values, vectors) = k.f_linalg_eigh("L")?;
         let residuals = vectors.tr().matmul(&residuals.view([p, 1])).view([-1]);
         Ok(Self {
@@ -102,7 +102,7 @@ fn check_kernels(k: &Tensor, k_test: &Tensor, residuals: &Tensor, test_residuals
 /// Regression with the initial tangent kernel: what lazy training ends at, `f_0(x) + k_0(x)^T K_0^-1 (y - f_0)`.
 #[derive(Debug)]
 pub struct KernelRegression {
-    /// Errors `f - y` on the test set `[T]` (f64).
+    /// Errors `f - y` on the test set `[T]` (f64, on the CPU).
     pub test_residuals: Tensor,
     /// `(y - f_0)^T K_0^-1 (y - f_0)`: the task's difficulty for the kernel, and the squared distance `|W - W_0|^2` of the lazy solution.
     pub difficulty: f64,
@@ -116,9 +116,11 @@ impl KernelRegression {
     /// Shapes that do not fit, a ridge not above 0.
     pub fn new(k: &Tensor, k_test: &Tensor, residuals: &Tensor, test_residuals: &Tensor, ridge: f64) -> Result<Self> {
         check_kernels(k, k_test, residuals, test_residuals)?;
+        let [k, k_test, residuals, test_residuals] =
+            &[k, k_test, residuals, test_residuals].map(|t| t.to_device(Device::Cpu).to_kind(Kind::Double));
         let lambda = ridge * k.diagonal(0, 0, 1).mean(Kind::Double).double_value(&[]);
         let krr = KernelRidge { kernel: Kernel::Precomputed, lambda };
-        let y = -residuals.unsqueeze(1).to_kind(Kind::Double);
+        let y = -residuals.unsqueeze(1);
         let system = KernelSystem::new(&krr, k, &y)?;
         let solution = system.solve(&y);
         Ok(Self {

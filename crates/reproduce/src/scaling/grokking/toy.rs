@@ -6,6 +6,7 @@ use super::{
 };
 use crate::runner::Context;
 use anyhow::Result;
+use autodidact_core::Error;
 use autodidact_scaling::grokking::{GrokTrainer, QuadraticNet, SingleIndex, log_steps};
 use tch::{Kind, Tensor};
 
@@ -94,7 +95,7 @@ pub fn cell(arm: &Toy, c: &Config, monte_carlo: bool, context: &mut Context<'_>)
     };
     let many = if monte_carlo { Some(data.task.sample(c.monte_carlo, "monte carlo")?) } else { None };
     let many = many.map(|(x, y)| (x.to_device(context.plan.device), y.to_device(context.plan.device)));
-    trainer.run(&mut net, data.train(), data.test(), &data.beta, |r, now| {
+    let result = trainer.run(&mut net, data.train(), data.test(), &data.beta, |r, now| {
         context.progress(r.step, arm.steps, Some(r.train));
         for (metric, value) in [
             (TRAIN, r.train),
@@ -115,8 +116,12 @@ pub fn cell(arm: &Toy, c: &Config, monte_carlo: bool, context: &mut Context<'_>)
             context.metric(r.step, MONTE_CARLO, error);
         }
         Ok(())
-    })?;
-    Ok(())
+    });
+    match result {
+        // A run that diverges has its curve until then.
+        Ok(_) | Err(Error::Diverged { .. }) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// The lazy references of the main arm.
