@@ -368,3 +368,48 @@ impl Experiment for Grokking {
 }
 
 const NOTE: &str = "The quadratic network at D = 30 instead of 100, in f64, trained through an equivalent network of D + 1 units (the same steps up to rounding). Inputs, targets and initial weights are the same for all arms of a seed; |beta|^2 is D. The linearised network is known in closed form at every step. The weight decay arm takes 1e-4 of the weights off per step. Runs over the initial norm divide the rate by its square and centre the output, as the paper's do; norms above 1 are left out, as their test losses do not come down within the steps. On images, chosen on a seed that is not used here: the rate 0.03, the largest of 0.3, 0.1, 0.03, 0.01 at which no scale diverges; the threshold 0.3, the lowest tenth that the test losses of all scales reach; a scale of 0.01 is left out, since its weights grow so much that descent diverges at all of these rates.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    fn cells(key: &str, value: Value) -> Result<Vec<Cell>> {
+        let mut config = Grokking.config(Scale::Smoke);
+        config[key] = value;
+        Grokking.cells(&Plan {
+            scale: Scale::Smoke,
+            seeds: vec![0],
+            dataset: "digits".into(),
+            data: String::new(),
+            data_dir: None,
+            download: false,
+            device: Device::Cpu,
+            threads: 1,
+            config,
+            cache: std::env::temp_dir(),
+        })
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_before_anything_runs() {
+        // Of the toy 3 + 4 + 2 + 2 + 2 arms and the references, 2 of images, 1 of addition.
+        assert_eq!(cells("steps", json!(100)).unwrap().len(), 17);
+        assert_eq!(cells("modulus", json!(0)).unwrap().len(), 16);
+        for (key, value, said) in [
+            ("alphas", json!([0.5, 2.0]), "alphas: expected 1 among them"),
+            ("epss", json!([0.0, 0.25]), "epss: "),
+            ("epss", json!([0.5]), "epss: expected 0.25 among them"),
+            ("decays", json!([1.0]), "decays: "),
+            ("norms", json!([]), "norms: "),
+            ("other_samples", json!([1]), "other_samples: "),
+            ("steps", json!(0), "steps: "),
+            ("threshold", json!(0.0), "threshold: "),
+            ("image_rate", json!(-1.0), "image_rate: "),
+            ("modular_scales", json!([]), "modular_scales: "),
+        ] {
+            let error = cells(key, value.clone()).unwrap_err().to_string();
+            assert!(error.starts_with(said), "{key}={value}: {error}");
+        }
+    }
+}
