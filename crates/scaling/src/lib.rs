@@ -13,6 +13,7 @@
 //! ```
 
 pub mod fit;
+pub mod implicit_bias_flatness;
 pub mod inductive_bias;
 pub mod infinite_lr;
 pub mod loss_reweighting;
