@@ -55,6 +55,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &preference::SelfRationalization,
         &preference::SrpoExperiment,
         &scaling::LrAnnealingLaw,
+        &scaling::ImplicitBiasFlatness,
         &scaling::InductiveBias,
         &scaling::InfiniteLr,
         &scaling::LossReweighting,

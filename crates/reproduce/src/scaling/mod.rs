@@ -1,5 +1,6 @@
 //! Experiments of `autodidact-scaling`.
 
+mod implicit_bias_flatness;
 mod inductive_bias;
 mod infinite_lr;
 mod loss_reweighting;
@@ -8,6 +9,7 @@ mod recall;
 mod scaling_law_estimation;
 mod training_instabilities;
 
+pub use implicit_bias_flatness::ImplicitBiasFlatness;
 pub use inductive_bias::InductiveBias;
 pub use infinite_lr::InfiniteLr;
 pub use loss_reweighting::LossReweighting;

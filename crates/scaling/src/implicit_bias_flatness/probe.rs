@@ -67,7 +67,8 @@ impl RidgeShots {
             }
             let rows = Tensor::from_slice(&rows).to_device(x.device());
             let r = chunk as i64;
-            let (shown, told) = (x.index_select(0, &rows).view([r, k, d]), y.index_select(0, &rows).view([r, k, classes]));
+            let (shown, told) =
+                (x.index_select(0, &rows).view([r, k, d]), y.index_select(0, &rows).view([r, k, classes]));
             let mean = shown.mean_dim([1i64].as_slice(), true, Kind::Double);
             let centre = told.mean_dim([1i64].as_slice(), true, Kind::Double);
             let shown = shown - &mean;

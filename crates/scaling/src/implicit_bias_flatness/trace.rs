@@ -103,8 +103,7 @@ fn squared_gradient(value: &Tensor, params: &[Tensor], keep_graph: bool) -> Resu
         return Err(Error::shape("log-probability", "a scalar that depends on the parameters", value));
     }
     let gradients = Tensor::f_run_backward(&[value], params, keep_graph, false)?;
-    let squares: Vec<Tensor> =
-        gradients.iter().filter(|g| g.defined()).map(|g| g.square().sum(Kind::Double)).collect();
+    let squares: Vec<Tensor> = gradients.iter().filter(|g| g.defined()).map(|g| g.square().sum(Kind::Double)).collect();
     if squares.is_empty() {
         return Err(Error::value("log-probability", "one that depends on the parameters", "another"));
     }
