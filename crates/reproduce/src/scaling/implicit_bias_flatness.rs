@@ -208,7 +208,7 @@ impl Experiment for ImplicitBiasFlatness {
     }
 
     fn datasets(&self) -> &'static [&'static str] {
-        &["grammar"]
+        &["hidden-markov"]
     }
 
     fn seeds(&self, scale: Scale) -> usize {
@@ -363,7 +363,7 @@ mod tests {
             ImplicitBiasFlatness.cells(&Plan {
                 scale: Scale::Smoke,
                 seeds: vec![0, 1],
-                dataset: "grammar".into(),
+                dataset: "hidden-markov".into(),
                 data: String::new(),
                 data_dir: None,
                 download: false,
