@@ -229,7 +229,7 @@ fn frozen_features_stay_and_saturate() {
     let mut net = TwoLayer::new(3, 64, &Init::default(), 0).unwrap();
     let before = net.w.copy();
     let steps = frozen_random_features(&mut net, &language, 1.0, 20_000, 0.001, 100).unwrap();
-    assert!(steps < 20_000 && steps % 100 == 0);
+    assert!(steps < 20_000 && steps.is_multiple_of(100));
     assert_eq!(net.w, before);
     assert!(net.excess(&language).unwrap() <= 0.001);
 }
