@@ -92,14 +92,16 @@ pub fn find(name: &str, data_dir: Option<&Path>, download: bool, progress: fetch
 }
 
 /// Identifies the content of a data set: `built in` for those that are shipped or generated (among them `scenes`, of
-/// [`scenes`](image::scenes), and `garland` and `registers`, of [`synthetic`](crate::synthetic)), else the SHA-256 (64 hexadecimal
+/// [`scenes`](image::scenes), and `garland`, `registers` and `hidden-markov`, of [`synthetic`](crate::synthetic)), else the SHA-256 (64 hexadecimal
 /// digits) of the list of its files' digests and names; the files are looked for as in [`load_images`].
 ///
 /// # Errors
 /// An unknown name, files that are missing or cannot be read.
 pub fn fingerprint(name: &str, data_dir: Option<&Path>, download: bool) -> Result<String> {
-    let known = [&IMAGE_SETS[..], &TEXTS, &INTERACTION_SETS, &["scenes", "garland", "registers"]].concat();
-    if ["digits", "shapes", "scenes", "garland", "registers", "grammar", "markov"].contains(&canonical(name, &known)?) {
+    const GENERATED: [&str; 4] = ["scenes", "garland", "registers", "hidden-markov"];
+    let known = [&IMAGE_SETS[..], &TEXTS, &INTERACTION_SETS, &GENERATED].concat();
+    let canonical = canonical(name, &known)?;
+    if GENERATED.contains(&canonical) || ["digits", "shapes", "grammar", "markov"].contains(&canonical) {
         return Ok("built in".into());
     }
     let place = find(name, data_dir, download, &mut |_, _| {})?;

@@ -279,6 +279,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "NeurIPS 2025",
     },
     Paper {
+        slug: "implicit-bias-flatness",
+        area: "scaling",
+        title: "Same Pre-training Loss, Better Downstream: Implicit Bias Matters for Language Models",
+        authors: "Liu, Xie, Li, Ma",
+        year: 2022,
+        arxiv: "2210.14199",
+        venue: "ICML 2023",
+    },
+    Paper {
         slug: "inductive-bias",
         area: "scaling",
         title: "Towards Exact Computation of Inductive Bias",

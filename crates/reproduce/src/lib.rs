@@ -56,6 +56,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &preference::SrpoExperiment,
         &scaling::LrAnnealingLaw,
         &scaling::Grokking,
+        &scaling::ImplicitBiasFlatness,
         &scaling::InductiveBias,
         &scaling::InfiniteLr,
         &scaling::LossReweighting,

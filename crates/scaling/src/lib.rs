@@ -14,6 +14,7 @@
 
 pub mod fit;
 pub mod grokking;
+pub mod implicit_bias_flatness;
 pub mod inductive_bias;
 pub mod infinite_lr;
 pub mod loss_reweighting;

@@ -1,10 +1,11 @@
 //! Data with known properties: text of known entropy, arithmetic that can be checked, interactions from a known Markov chain,
 //! sentences with a known reward, and judgements of them, programs whose solutions can be checked step by step, questions about
-//! pictures, facts whose frequencies follow Zipf's law.
+//! pictures, facts whose frequencies follow Zipf's law, tokens of a hidden Markov chain.
 
 mod arithmetic;
 mod garland;
 mod grammar;
+mod hidden_markov;
 mod judging;
 mod markov;
 mod register_machine;
@@ -15,6 +16,7 @@ mod zipf_recall;
 pub use arithmetic::{Arithmetic, Task};
 pub use garland::{Garland, GarlandPrompt, GarlandReward, illegal_transitions, repeated_words};
 pub use grammar::{Entropy, Grammar};
+pub use hidden_markov::{Filtered, HiddenMarkov, HiddenSequences};
 pub use judging::{Criterion, GarlandFacts, JudgedResponse};
 pub use markov::{MarkovInteractions, MarkovShop};
 pub use register_machine::{RegisterCheck, RegisterMachine, RegisterOp};

@@ -1,6 +1,7 @@
 //! Experiments of `autodidact-scaling`.
 
 mod grokking;
+mod implicit_bias_flatness;
 mod inductive_bias;
 mod infinite_lr;
 mod loss_reweighting;
@@ -10,6 +11,7 @@ mod scaling_law_estimation;
 mod training_instabilities;
 
 pub use grokking::Grokking;
+pub use implicit_bias_flatness::ImplicitBiasFlatness;
 pub use inductive_bias::InductiveBias;
 pub use infinite_lr::InfiniteLr;
 pub use loss_reweighting::LossReweighting;
