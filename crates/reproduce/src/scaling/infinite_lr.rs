@@ -14,6 +14,7 @@ use crate::results::Results;
 use crate::runner::Context;
 use crate::verdict::Finding;
 use anyhow::{Context as _, Result};
+use autodidact_core::Error;
 use autodidact_core::error::check_range;
 use autodidact_distill::self_distilled_pretraining::MaeConfig;
 use autodidact_scaling::infinite_lr::{InfiniteSchedule, RepeatedCosine, Resume, TaskSchedule};
@@ -118,7 +119,13 @@ impl Config {
         ] {
             check_range(what, value, low..)?;
         }
-        check_range("replay", self.replay, 0.0..1.0)?;
+        check_range("replay", self.replay, f64::MIN_POSITIVE..0.9)?;
+        if !self.language.peaks.contains(&self.language.peak) {
+            let peaks = &self.language.peaks;
+            return Err(
+                Error::value("language.peak", format!("one of language.peaks {peaks:?}"), self.language.peak).into()
+            );
+        }
         check_range("anneal", self.anneal, f64::MIN_POSITIVE..=1.0)?;
         // The constant phase has begun where annealing starts.
         let begun = self.language.infinite(self.language.constants[0]).cooldown_end;
@@ -399,6 +406,7 @@ mod tests {
             ("points", json!([1.5]), "points: "),
             ("points", json!([0.01]), "first of points, in steps: "),
             ("replay", json!(1.0), "replay: "),
+            ("language.peak", json!(0.5), "language.peak: expected one of language.peaks"),
             ("characters", json!(10), "characters: "),
             ("images", json!(10), "images: "),
         ] {

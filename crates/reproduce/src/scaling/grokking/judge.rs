@@ -305,7 +305,9 @@ impl Judge<'_> {
             _ => Verdict::NotReproduced,
         };
         let verdict = verdict.with_seeds(self.seeds());
-        Ok(Finding { id: "C6", estimate: estimate(&growth), baseline: Some(1.0), verdict, note })
+        // Runs of a seed share data and weights: no interval.
+        let estimate = Estimate { n: self.seeds(), ..Estimate::exact(stats::mean(&growth)) };
+        Ok(Finding { id: "C6", estimate, baseline: Some(1.0), verdict, note })
     }
 
     /// C7.

@@ -54,9 +54,17 @@ impl<'a> Study<'a> {
         Ok(each.map(|((e, t), p)| Checkpoint { excess: e.1, trace: t.1, downstream: p.1 }).collect())
     }
 
+    /// The models of the main width (and frozen features), each once: arms that train on start from the same one.
     fn compared(&self, seed: u64) -> Result<Vec<Checkpoint>> {
-        let all = COMPARED.iter().map(|arm| self.models(arm, seed)).collect::<Result<Vec<_>>>()?;
-        Ok(all.concat())
+        let shared = |arm: &str| usize::from([HALF, LABELS, GD].contains(&arm));
+        let all = COMPARED.iter().map(|arm| Ok(self.models(arm, seed)?.split_off(shared(arm))));
+        Ok(all.collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    /// The models of other widths, with a factor of the output.
+    fn other_widths(&self, scale: OutputScale, seed: u64) -> Result<Vec<Checkpoint>> {
+        let all = self.c.widths.iter().map(|m| self.models(&by_width(*m, scale), seed));
+        Ok(all.collect::<Result<Vec<_>>>()?.concat())
     }
 
     fn meter(&self) -> SaturationMeter {
@@ -165,23 +173,36 @@ impl<'a> Study<'a> {
 
     /// C4.
     fn flatness(&self) -> Result<Finding> {
-        let all = self.seeds.iter().map(|s| self.compared(*s)).collect::<Result<Vec<_>>>()?;
+        let of = |models: &dyn Fn(u64) -> Result<Vec<Checkpoint>>| {
+            self.seeds.iter().map(|s| models(*s)).collect::<Result<Vec<_>>>()
+        };
+        let main = of(&|s| self.compared(s))?;
+        let [root, mean] = [OutputScale::Root, OutputScale::Mean].map(|scale| of(&|s| self.other_widths(scale, s)));
+        let (root, mean) = (root?, mean?);
+        let all: Vec<Vec<Checkpoint>> =
+            main.iter().zip(&root).zip(&mean).map(|((a, b), c)| [&a[..], b, c].concat()).collect();
         let Ok(report) = flatness_report(&all.concat(), &self.meter()) else {
-            return Ok(Finding::not_judged("C4", "Fewer than three models are saturated."));
+            return Ok(Finding::not_judged("C4", "Fewer than three models are saturated, or they do not differ."));
+        };
+        let words = |models: &[Vec<Checkpoint>]| {
+            let report = flatness_report(&models.concat(), &self.meter()).ok();
+            report.map_or("unknown".to_owned(), |r| format!("{:.2} and {:.2}", r.trace, r.excess))
         };
         let FlatnessReport { models, trace, excess, range } = report;
         let within: Vec<f64> = all.iter().filter_map(|m| Some(flatness_report(m, &self.meter()).ok()?.trace)).collect();
         let at = |step: usize| Ok::<f64, anyhow::Error>(stats::mean(&self.at(SGD, TRACE, step)?));
         let verdict = Verdict::all(&[trace <= -0.7, excess.abs() < trace.abs()].map(Verdict::of));
         let note = format!(
-            "{models} saturated models with probes from {:.3} to {:.3}: Spearman's correlation with the probe is {trace:.2} of the trace and {excess:.2} of the excess; within seeds {:.2} of the trace on average. Models of one run depend on each other, so no interval is given. With SGD the trace falls from {:.2} to {:.2}.",
+            "{models} saturated models with probes from {:.3} to {:.3}: Spearman's correlation with the probe is {trace:.2} of the trace and {excess:.2} of the excess; within seeds {:.2} of the trace on average. Of the main width and frozen features alone {}; of the other widths with 1/sqrt m {}, where wider and flatter nets probe worse. Models of one run depend on each other, so no interval is given. With SGD the trace falls from {:.2} to {:.2}.",
             range.0,
             range.1,
             stats::mean(&within),
+            words(&main),
+            words(&root),
             at(0)?,
             at(self.c.last())?,
         );
-        let judgement = Judgement { estimate: Estimate { n: models, ..Estimate::exact(trace) }, verdict };
+        let judgement = Judgement { estimate: Estimate { n: self.seeds.len(), ..Estimate::exact(trace) }, verdict };
         Ok(Finding::new("C4", judgement, note).against(excess).verdict(self.enough(verdict)))
     }
 

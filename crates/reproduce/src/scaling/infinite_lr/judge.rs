@@ -126,8 +126,8 @@ fn anytime(results: &Results, config: &Config) -> Result<Finding> {
     for &share in &config.points {
         let loss = |annealed: bool| -> Result<Vec<f64>> {
             let arm = anytime_arm(share, annealed);
-            let (before, _) = config.point(share);
-            if before < config.language.steps { results.values(&arm, LOSS[0]) } else { both(results, &arm, LOSS) }
+            let (_, total) = config.point(share);
+            if total <= config.language.steps { results.values(&arm, LOSS[0]) } else { both(results, &arm, LOSS) }
         };
         let (annealed, full) = (loss(true)?, loss(false)?);
         seeds = annealed.len();
