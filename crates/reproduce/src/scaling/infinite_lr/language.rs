@@ -51,17 +51,6 @@ impl Stream {
     }
 }
 
-/// A schedule over a part of the stream as if it were one task.
-fn anytime(config: &Config, share: f64, annealed: bool) -> Box<dyn TaskSchedule> {
-    let (before, total) = config.point(share);
-    let whole = config.language.infinite(config.middle());
-    if annealed {
-        Box::new(InfiniteSchedule { constant_end: before, total, ..whole })
-    } else {
-        Box::new(RepeatedCosine { total, ..config.language.cosine(config.peak()) })
-    }
-}
-
 /// Trains one arm; losses on all texts at the end of every task.
 pub(super) fn run(arm: &Arm, config: &Config, context: &mut Context<'_>) -> Result<()> {
     let device = context.plan.device;
@@ -81,7 +70,16 @@ pub(super) fn run(arm: &Arm, config: &Config, context: &mut Context<'_>) -> Resu
             let whole = RepeatedCosine { total: TASKS * rates.steps, ..rates.cosine(config.peak()) };
             (Box::new(SingleCosine { whole, tasks: TASKS }), Resume::Annealed, TASKS)
         }
-        Training::Anytime { share, annealed } => (anytime(config, share, annealed), Resume::Annealed, 1),
+        // Runs over a part of the stream count it as one task.
+        Training::AnnealedAt(share) => {
+            let (constant_end, total) = config.point(share);
+            let schedule = InfiniteSchedule { constant_end, total, ..rates.infinite(config.middle()) };
+            (Box::new(schedule), Resume::Annealed, 1)
+        }
+        Training::FullRun(share, peak) => {
+            let (_, total) = config.point(share);
+            (Box::new(RepeatedCosine { total, ..rates.cosine(peak) }), Resume::Annealed, 1)
+        }
     };
     let seed = context.seed("train");
     let replayed = if arm.replay { ((config.replay * config.batch as f64).round() as usize).max(1) } else { 0 };
@@ -94,7 +92,7 @@ pub(super) fn run(arm: &Arm, config: &Config, context: &mut Context<'_>) -> Resu
         schedule.as_ref(),
         &mut optimizer,
         |task, n| {
-            // Runs over a part of the stream count it as one task; its data are those of all arms.
+            // The data of a step of the stream are those of all arms.
             let at = task * schedule.steps() + n;
             let text = (at / rates.steps).min(TASKS - 1);
             let mut rng = seed::rng(seed, &["batch", &at.to_string()]);
