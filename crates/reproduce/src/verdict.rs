@@ -107,6 +107,11 @@ impl Judgement {
     }
 }
 
+/// Mean over seeds with its interval; of a single value, the value alone.
+pub fn estimate(values: &[f64]) -> Estimate {
+    stats::mean_ci(values, LEVEL).unwrap_or(Estimate::exact(stats::mean(values)))
+}
+
 /// Mean and half the width of its interval (0 of a single value), for plots.
 pub fn summary(values: &[f64]) -> (f64, f64) {
     (stats::mean(values), stats::mean_ci(values, LEVEL).map_or(0.0, |e| e.high - e.value))

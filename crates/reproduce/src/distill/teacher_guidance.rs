@@ -175,8 +175,7 @@ impl Experiment for TeacherGuidance {
         let toy = verdict::within(&toy_errors, 5.1e-6);
         let c2 = Finding {
             id: "C2",
-            estimate: stats::mean_ci(&differences, verdict::LEVEL)
-                .unwrap_or(Estimate::exact(stats::mean(&differences))),
+            estimate: verdict::estimate(&differences),
             baseline: None,
             // Both must hold; the seeds decide between reproduced and partly.
             verdict: enough(if toy.verdict == Verdict::Reproduced { digits } else { toy.verdict }),

@@ -372,23 +372,9 @@ const NOTE: &str = "Gaps are counted in steps, as asked; the steps to fit the tr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
 
     fn cells(key: &str, value: Value) -> Result<Vec<Cell>> {
-        let mut config = Grokking.config(Scale::Smoke);
-        config[key] = value;
-        Grokking.cells(&Plan {
-            scale: Scale::Smoke,
-            seeds: vec![0],
-            dataset: "digits".into(),
-            data: String::new(),
-            data_dir: None,
-            download: false,
-            device: Device::Cpu,
-            threads: 1,
-            config,
-            cache: std::env::temp_dir(),
-        })
+        Plan::trial_cells(&Grokking, &[(key, value)])
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Judge<'_> {
             fallen += usize::from(fall > error);
             falls.push(fall);
         }
-        let estimate = stats::mean_ci(&falls, verdict::LEVEL).unwrap_or(Estimate::exact(stats::mean(&falls)));
+        let estimate = verdict::estimate(&falls);
         let verdict = Verdict::of(3 * fallen >= 2 * seeds.len()).with_seeds(seeds.len());
         let note = format!(
             "Fall of SRLM's gold reward from its maximum over the rounds to the last; by more than a standard error in {fallen} of {} seeds (of several noisy rounds the maximum looks high by chance too). Gold reward from the start on: {}.",

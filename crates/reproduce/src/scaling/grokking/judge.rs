@@ -5,7 +5,7 @@ use super::{
     TARGETS, TEST, TRAIN, alpha_arm, decay_arm, eps_arm, few_decay_arm, image_arm, modular_arm, norm_arm, samples_arm,
 };
 use crate::results::Results;
-use crate::verdict::{Finding, LEVEL, Verdict, within};
+use crate::verdict::{Finding, Verdict, estimate, within};
 use anyhow::Result;
 use autodidact_core::stats::{self, Estimate};
 use autodidact_scaling::grokking::{GrokGap, PopulationFlow, grok_gap, log_steps};
@@ -70,10 +70,6 @@ pub fn median_gap(gaps: &[Ended]) -> Option<f64> {
 
 fn words(gaps: &[Ended]) -> String {
     gaps.iter().map(Ended::words).collect::<Vec<_>>().join(", ")
-}
-
-fn estimate(values: &[f64]) -> Estimate {
-    stats::mean_ci(values, LEVEL).unwrap_or(Estimate::exact(values.first().copied().unwrap_or(f64::NAN)))
 }
 
 /// At least four of five.

@@ -241,7 +241,7 @@ impl<'a> Study<'a> {
             stats::mean(&ratios(LABELS, last)?),
             stats::mean(&ratios(HALF, last)?),
         );
-        let estimate = stats::mean_ci(&sgd, verdict::LEVEL).unwrap_or(Estimate::exact(stats::mean(&sgd)));
+        let estimate = verdict::estimate(&sgd);
         Ok(Finding::new("C5", Judgement { estimate, verdict }, note)
             .against(stats::mean(&gd))
             .verdict(self.enough(verdict)))

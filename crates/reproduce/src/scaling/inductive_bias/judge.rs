@@ -6,7 +6,7 @@ use super::{
 };
 use crate::plot::{Plot, Series};
 use crate::results::Results;
-use crate::verdict::{Finding, Judgement, Verdict, summary, within};
+use crate::verdict::{Finding, Judgement, Verdict, estimate, within};
 use anyhow::{Result, bail};
 use autodidact_core::stats::{self, Estimate};
 use autodidact_scaling::inductive_bias::{
@@ -139,11 +139,7 @@ fn kernels(classes: &[Classes], config: &Config) -> Result<Finding> {
         _ if stats::mean(&supplied) > 50.0 => Verdict::Partly,
         _ => Verdict::NotReproduced,
     };
-    let (value, half) = summary(&supplied);
-    let judgement = Judgement {
-        estimate: Estimate { value, low: value - half, high: value + half, n: supplied.len() },
-        verdict: verdict.with_seeds(supplied.len()),
-    };
+    let judgement = Judgement { estimate: estimate(&supplied), verdict: verdict.with_seeds(supplied.len()) };
     let widths: Vec<String> = (config.sigmas.iter().enumerate())
         .map(|(i, s)| format!("{:.0} at width {s}", mean_of(classes.iter().map(|c| c.kernels[i]))))
         .collect();
@@ -172,11 +168,7 @@ fn architectures(results: &Results, classes: &[Classes], config: &Config) -> Res
         _ if 2 * apart > classes.len() => Verdict::Partly,
         _ => Verdict::NotReproduced,
     };
-    let (value, half_width) = summary(&differences);
-    let judgement = Judgement {
-        estimate: Estimate { value, low: value - half_width, high: value + half_width, n: classes.len() },
-        verdict: verdict.with_seeds(classes.len()),
-    };
+    let judgement = Judgement { estimate: estimate(&differences), verdict: verdict.with_seeds(classes.len()) };
     let words: Vec<String> = (config.classes.iter().enumerate())
         .map(|(i, (name, _, _))| {
             let arm = class_arm(name);
@@ -245,10 +237,9 @@ fn samples(results: &Results) -> Result<Finding> {
             format!("Fewer than three numbers of samples before the model's own error. {note}"),
         ));
     };
-    let (value, half) = summary(&known);
     let judgement = Judgement {
-        estimate: Estimate { value, low: value - half, high: value + half, n: known.len() },
-        verdict: Verdict::of((-0.7..=-0.3).contains(&value)).with_seeds(known.len()),
+        estimate: estimate(&known),
+        verdict: Verdict::of((-0.7..=-0.3).contains(&stats::mean(&known))).with_seeds(known.len()),
     };
     Ok(Finding::new("C5", judgement, note).against(-0.5))
 }

@@ -5,10 +5,10 @@
 
 use super::{Config, FITTED, HELD_OUT, LOSS, PUBLISHED, SHORTER, schedule};
 use crate::results::Results;
-use crate::verdict::{self, Finding, Verdict};
+use crate::verdict::{Finding, Verdict, estimate};
 use anyhow::Result;
 use autodidact_core::schedule::Schedule;
-use autodidact_core::stats::{self, Estimate};
+use autodidact_core::stats;
 use autodidact_scaling::lr_annealing_law::{AnnealLaw, ChinchillaData, Curve, FitOptions, FitReport, fit, fit_lambda};
 
 /// The logged losses of a run from `first` on.
@@ -45,10 +45,6 @@ pub fn fits(results: &Results, seed: u64, c: &Config) -> Result<Fits> {
 fn mean_error(law: &AnnealLaw, curve: &Curve) -> Result<f64> {
     let errors: Vec<f64> = law.relative_errors(curve)?.iter().map(|e| e.abs()).collect();
     Ok(stats::mean(&errors))
-}
-
-fn estimate(values: &[f64]) -> Estimate {
-    stats::mean_ci(values, verdict::LEVEL).unwrap_or(Estimate::exact(values.first().copied().unwrap_or(f64::NAN)))
 }
 
 /// The finding of every claim.

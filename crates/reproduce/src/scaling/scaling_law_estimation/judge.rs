@@ -2,9 +2,9 @@
 
 use super::{Config, LOSS, RecallNet, Setting, TEXT_DEPTH, text_arm};
 use crate::results::Results;
-use crate::verdict::{self, Finding, Judgement, LEVEL, Verdict};
+use crate::verdict::{self, Finding, Judgement, Verdict, estimate};
 use anyhow::Result;
-use autodidact_core::stats::{self, Estimate};
+use autodidact_core::stats;
 use autodidact_scaling::fit::BatchTradeoff;
 use autodidact_scaling::scaling_law_estimation::{
     EstimateOptions, FitReport, KaplanLaw, Run, block_parameters, contour, estimate_all, first_reach,
@@ -80,10 +80,6 @@ pub fn words(law: &KaplanLaw) -> String {
     let KaplanLaw { n_c, alpha_n, s_c, alpha_s, b_star, alpha_b } = law;
     let size = format!("N_c {n_c:.3e}, alpha_N {alpha_n:.3}, S_c {s_c:.3}, alpha_S {alpha_s:.3}");
     if *b_star == 0.0 { size } else { format!("{size}, B_* {b_star:.2}, alpha_B {alpha_b:.3}") }
-}
-
-fn estimate(values: &[f64]) -> Estimate {
-    stats::mean_ci(values, LEVEL).unwrap_or(Estimate::exact(values.first().copied().unwrap_or(f64::NAN)))
 }
 
 fn geometric(values: &[f64]) -> f64 {

@@ -189,7 +189,7 @@ impl<'a> Study<'a> {
         let parts = [explodes, by_length, last.1 - near > 0.1].map(Verdict::of);
         Ok(Finding {
             id: "C2",
-            estimate: stats::mean_ci(&excess, verdict::LEVEL).unwrap_or(Estimate::exact(stats::mean(&excess))),
+            estimate: verdict::estimate(&excess),
             baseline: None,
             verdict: self.enough(Verdict::all(&parts)),
             note: format!(
@@ -233,7 +233,7 @@ impl<'a> Study<'a> {
         );
         Ok(Finding {
             id: "C3",
-            estimate: stats::mean_ci(&free, verdict::LEVEL).unwrap_or(Estimate::exact(stats::mean(&free))),
+            estimate: verdict::estimate(&free),
             baseline: Some(stats::mean(&held)),
             verdict: self.enough(verdict),
             note,

@@ -2,9 +2,9 @@
 
 use super::{Config, ENCODERS, LR, NB, SUPERVISED, error_of, features, m_star, mixture_arm};
 use crate::results::Results;
-use crate::verdict::{self, Finding, Judgement, Verdict};
+use crate::verdict::{self, Finding, Judgement, Verdict, estimate};
 use anyhow::{Context as _, Result};
-use autodidact_core::stats::{self, Estimate};
+use autodidact_core::stats;
 use autodidact_ssl::generative_classifiers::samples_to_converge;
 
 /// Percent of test samples wrong at a size, by seed.
@@ -38,11 +38,6 @@ pub(super) fn findings(results: &Results, config: &Config) -> Result<Vec<Finding
 
 fn enough(results: &Results, verdict: Verdict) -> Verdict {
     verdict.with_seeds(results.plan().seeds.len())
-}
-
-fn estimate(values: &[f64]) -> Estimate {
-    stats::mean_ci(values, verdict::LEVEL)
-        .unwrap_or(Estimate { n: values.len(), ..Estimate::exact(stats::mean(values)) })
 }
 
 /// C1.

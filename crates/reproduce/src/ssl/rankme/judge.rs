@@ -4,7 +4,7 @@ use super::{ALPHA, CLASSICAL, Config, FEW, OUTSIDE, PROBE, RANK, RANK_R, RANK_SU
 use crate::experiment::Scale;
 use crate::plot::{Plot, Series};
 use crate::results::Results;
-use crate::verdict::{self, Finding, Verdict};
+use crate::verdict::{self, Finding, Verdict, estimate};
 use anyhow::Result;
 use autodidact_core::stats::{self, Estimate};
 use autodidact_ssl::rankme::{Candidate, Rule, select};
@@ -212,10 +212,6 @@ impl<'a> Study<'a> {
             note: format!("Pooled correlation: VICReg {vicreg:.3}, SimCLR {simclr:.3}; the smaller is shown."),
         })
     }
-}
-
-fn estimate(values: &[f64]) -> Estimate {
-    stats::mean_ci(values, verdict::LEVEL).unwrap_or(Estimate::exact(stats::mean(values)))
 }
 
 /// By seed, the average over sweeps.
