@@ -6,6 +6,7 @@
 mod judge;
 mod regression;
 
+use super::characters::Characters;
 use crate::experiment::{Cell, Claim, Experiment, Plan, Scale};
 use crate::plot::Plot;
 use crate::results::Results;
@@ -16,10 +17,9 @@ use autodidact_core::error::check_range;
 use autodidact_core::nn::{Gpt, GptConfig};
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
 use autodidact_core::schedule::{Schedule, Shape};
-use autodidact_core::text::{CharTokenizer, Tokenizer, Windows};
+use autodidact_core::text::{Tokenizer, Windows};
 use autodidact_core::train::{TrainConfig, Trainer};
 use autodidact_core::{Result as CoreResult, seed};
-use autodidact_datasets::load_text;
 use autodidact_scaling::loss_reweighting::{
     LossReweighter, ReweightShape, Temperature, effective_sample_size, per_sequence_loss, power_weights, top_k_weights,
 };
@@ -179,18 +179,16 @@ struct Corpora {
 
 impl Corpora {
     fn load(config: &Config, plan: &Plan, seed: u64) -> Result<Self> {
-        let text = load_text(&plan.dataset, plan.data_dir.as_deref(), plan.download)?;
         let mut rng = seed::rng(seed, &["redundant"]);
         let draw =
             |rng: &mut _, n: usize| -> String { (0..n).filter_map(|_| SENTENCES.choose(rng).copied()).collect() };
         let (again, kept_out) = (draw(&mut rng, config.draws), draw(&mut rng, config.draws / 10));
-        let tokenizer = CharTokenizer::from_text(&(text.clone() + &SENTENCES.concat()))?;
+        let text = Characters::load(plan, &SENTENCES.concat())?;
         let cut = |tokens: &[i64]| Windows::new(tokens, config.context, plan.device);
-        let tokens = tokenizer.encode(&text)?;
-        let (train, validation) = tokens.split_at(tokens.len() / 10 * 9);
-        let of = |text: &str| -> Result<Windows> { Ok(cut(&tokenizer.encode(text)?)?) };
+        let (train, validation) = text.split();
+        let of = |sentences: &str| -> Result<Windows> { Ok(cut(&text.tokenizer.encode(sentences)?)?) };
         Ok(Self {
-            vocabulary: tokenizer.vocab(),
+            vocabulary: text.vocabulary(),
             train: [cut(train)?, of(&again)?],
             validation: [cut(validation)?.fixed(config.windows), of(&kept_out)?.fixed(config.windows)],
         })

@@ -6,6 +6,7 @@
 
 mod judge;
 
+use super::characters::Characters;
 use crate::experiment::{Cell, Claim, Experiment, Plan, Scale, check_list};
 use crate::plot::{Plot, Series};
 use crate::results::Results;
@@ -17,9 +18,8 @@ use autodidact_core::error::check_range;
 use autodidact_core::nn::{Gpt, GptConfig};
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
 use autodidact_core::schedule::{Decay, Schedule, Shape};
-use autodidact_core::text::{CharTokenizer, Tokenizer, Windows};
+use autodidact_core::text::Windows;
 use autodidact_core::train::{TrainConfig, Trainer};
-use autodidact_datasets::load_text;
 use autodidact_scaling::lr_annealing_law::{
     AnnealAreas, AnnealLaw, FitOptions, fit, optimal_cooldown_ratio, published_curves,
 };
@@ -234,10 +234,8 @@ impl Experiment for LrAnnealingLaw {
         }
         let c: Config = context.plan.config()?;
         let device = context.plan.device;
-        let text = load_text(&context.plan.dataset, context.plan.data_dir.as_deref(), context.plan.download)?;
-        let tokenizer = CharTokenizer::from_text(&text)?;
-        let tokens = tokenizer.encode(&text)?;
-        let (train, validation) = tokens.split_at(tokens.len() / 10 * 9);
+        let text = Characters::load(context.plan, "")?;
+        let (train, validation) = text.split();
         let (train, validation) =
             (Windows::new(train, c.context, device)?, Windows::new(validation, c.context, device)?);
         let (inputs, targets) = validation.fixed(c.windows);
@@ -247,7 +245,7 @@ impl Experiment for LrAnnealingLaw {
         tch::manual_seed(context.seed("init") as i64);
         let vs = VarStore::new(device);
         let model =
-            Gpt::new(vs.root(), &GptConfig::gpt2(tokenizer.vocab(), c.context as i64, c.width, c.depth, c.heads))?;
+            Gpt::new(vs.root(), &GptConfig::gpt2(text.vocabulary(), c.context as i64, c.width, c.depth, c.heads))?;
         let adam = Adam { betas: (0.9, 0.95), ..Default::default() };
         let optimizer = Optimizer::new(Rule::AdamW(adam), Group::split_decay(&vs, c.weight_decay))?;
         let config = TrainConfig {

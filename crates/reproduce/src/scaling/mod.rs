@@ -1,5 +1,6 @@
 //! Experiments of `autodidact-scaling`.
 
+mod characters;
 mod grokking;
 mod implicit_bias_flatness;
 mod inductive_bias;

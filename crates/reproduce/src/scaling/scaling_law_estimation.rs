@@ -8,6 +8,7 @@
 mod judge;
 mod plots;
 
+use super::characters::Characters;
 use super::recall::RecallNet;
 use crate::experiment::{Cell, Claim, Experiment, Plan, Scale, check_list};
 use crate::plot::Plot;
@@ -15,19 +16,19 @@ use crate::results::Results;
 use crate::runner::Context;
 use crate::verdict::Finding;
 use anyhow::{Context as _, Result};
-use autodidact_core::Error;
 use autodidact_core::error::check_range;
 use autodidact_core::nn::{Gpt, GptConfig};
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
 use autodidact_core::schedule::{Schedule, Shape};
-use autodidact_core::text::{CharTokenizer, Tokenizer, Windows};
-use autodidact_core::train::{Progress, TrainConfig, Trainer};
-use autodidact_datasets::load_text;
+use autodidact_core::text::Windows;
+use autodidact_core::train::{Progress, Step, TrainConfig, Trainer};
+use autodidact_core::{Error, Result as CoreResult};
 use autodidact_datasets::synthetic::ZipfRecall;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
+use tch::Tensor;
 use tch::nn::VarStore;
 
 /// The experiment.
@@ -306,17 +307,33 @@ impl Experiment for ScalingLawEstimation {
     }
 }
 
-fn optimizer(vs: &VarStore) -> Result<Optimizer> {
+/// Trains with AdamW at a rate for a number of steps; the test loss is logged at the checkpoints.
+fn train_network(
+    vs: &VarStore,
+    (rate, steps): (f64, usize),
+    c: &Config,
+    context: &mut Context<'_>,
+    loss: impl FnMut(Step) -> CoreResult<Tensor>,
+    test: impl Fn() -> CoreResult<f64>,
+) -> Result<()> {
     let adam = Adam { betas: (0.9, 0.98), ..Default::default() };
-    Ok(Optimizer::new(Rule::AdamW(adam), Group::split_decay(vs, 0.01))?)
-}
-
-fn train_config(c: &Config, rate: f64, steps: usize, context: &Context<'_>) -> TrainConfig {
-    TrainConfig {
+    let optimizer = Optimizer::new(Rule::AdamW(adam), Group::split_decay(vs, 0.01))?;
+    let config = TrainConfig {
         log_every: steps,
         checkpoint: Some(context.checkpoint_every(2000)),
         ..TrainConfig::new(Schedule::new(rate, steps, Shape::Constant).warmup(c.warmup), context.seed("train"))
-    }
+    };
+    let checkpoints = c.checkpoints(steps);
+    let history = Trainer::new(config, vs, optimizer)?.run(loss, |mut p: Progress<'_>| {
+        if checkpoints.contains(&p.done) {
+            let loss = test()?;
+            context.progress(p.done, p.total, Some(loss));
+            p.log(LOSS, loss)?;
+        }
+        Ok(())
+    })?;
+    context.log(&history);
+    Ok(())
 }
 
 /// Trains on the recall source.
@@ -328,64 +345,38 @@ fn recall(setting: Setting, c: &Config, context: &mut Context<'_>) -> Result<()>
     tch::manual_seed(context.seed("init") as i64);
     let vs = VarStore::new(device);
     let net = RecallNet::new(vs.root(), &source, setting.width);
-    let config = train_config(c, c.rate(setting.width, setting.batch), c.steps, context);
-    let checkpoints = c.checkpoints(c.steps);
-    let history = Trainer::new(config, &vs, optimizer(&vs)?)?.run(
-        |step| {
-            let batch = table.counted(setting.batch, &mut step.rng("batch"));
-            Ok(net.loss(&batch.inputs, &batch.targets, &batch.weights))
-        },
-        |mut p: Progress<'_>| {
-            if checkpoints.contains(&p.done) {
-                let loss = net.exact_loss(&table).map_err(|e| Error::Failed(e.to_string()))?;
-                context.progress(p.done, p.total, Some(loss));
-                p.log(LOSS, loss)?;
-            }
-            Ok(())
-        },
-    )?;
-    context.log(&history);
-    Ok(())
+    let loss = |step: Step| {
+        let batch = table.counted(setting.batch, &mut step.rng("batch"));
+        Ok(net.loss(&batch.inputs, &batch.targets, &batch.weights))
+    };
+    let exact = || net.exact_loss(&table).map_err(|e| Error::Failed(e.to_string()));
+    train_network(&vs, (c.rate(setting.width, setting.batch), c.steps), c, context, loss, exact)
 }
 
 /// Trains a character language model for less than one epoch.
 fn text(width: i64, c: &Config, context: &mut Context<'_>) -> Result<()> {
     let device = context.plan.device;
-    let text = load_text(&context.plan.dataset, context.plan.data_dir.as_deref(), context.plan.download)?;
-    let tokenizer = CharTokenizer::from_text(&text)?;
-    let tokens = tokenizer.encode(&text)?;
-    let (train, validation) = tokens.split_at(tokens.len() / 10 * 9);
+    let text = Characters::load(context.plan, "")?;
+    let (train, validation) = text.split();
     let needed = c.text_steps * c.text_batch * c.text_context;
     if needed > train.len() {
         let expected = format!("at most one epoch, {} tokens", train.len());
         return Err(Error::value("text_steps x text_batch x text_context", expected, needed).into());
     }
-    let (train, validation) =
+    let (windows, validation) =
         (Windows::new(train, c.text_context, device)?, Windows::new(validation, c.text_context, device)?);
     let (inputs, targets) = validation.fixed(256);
     tch::manual_seed(context.seed("init") as i64);
     let vs = VarStore::new(device);
-    let shape = GptConfig::gpt2(tokenizer.vocab(), c.text_context as i64, width, TEXT_DEPTH, 2);
+    let shape = GptConfig::gpt2(text.vocabulary(), c.text_context as i64, width, TEXT_DEPTH, 2);
     let model = Gpt::new(vs.root(), &shape)?;
     let rate = c.text_rate * (16.0 / width as f64).sqrt();
-    let config = train_config(c, rate, c.text_steps, context);
-    let checkpoints = c.checkpoints(c.text_steps);
-    let history = Trainer::new(config, &vs, optimizer(&vs)?)?.run(
-        |step| {
-            let (x, y) = train.random(c.text_batch, &mut step.rng("batch"));
-            model.loss(&x, &y)
-        },
-        |mut p: Progress<'_>| {
-            if checkpoints.contains(&p.done) {
-                let loss = tch::no_grad(|| model.loss(&inputs, &targets))?.double_value(&[]);
-                context.progress(p.done, p.total, Some(loss));
-                p.log(LOSS, loss)?;
-            }
-            Ok(())
-        },
-    )?;
-    context.log(&history);
-    Ok(())
+    let loss = |step: Step| {
+        let (x, y) = windows.random(c.text_batch, &mut step.rng("batch"));
+        model.loss(&x, &y)
+    };
+    let held_out = || Ok(tch::no_grad(|| model.loss(&inputs, &targets))?.double_value(&[]));
+    train_network(&vs, (rate, c.text_steps), c, context, loss, held_out)
 }
 
 #[cfg(test)]

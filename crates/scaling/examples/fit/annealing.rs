@@ -1,6 +1,6 @@
 //! The law of learning-rate annealing, from runs step by step.
 
-use super::{Args, ObjectiveName, short, table::Table};
+use super::{Args, ObjectiveName, Quality, print_fit, table::Table};
 use anyhow::{Result, bail};
 use autodidact_scaling::lr_annealing_law::{Curve, FitOptions, fit_lambda};
 
@@ -31,19 +31,16 @@ pub fn report(args: &Args) -> Result<()> {
     let (fitted, profile) = fit_lambda(&curves, &args.lambda, &options)?;
     let (law, points) = (fitted.law, curves.iter().map(|c| c.points.len()).sum::<usize>());
     println!("annealing law, {points} points of {} runs, lambda {}", curves.len(), law.lambda);
-    println!("{:>10} {:>14}  95 % interval", "constant", "value");
-    for (k, (name, value)) in [("L0", law.l0), ("A", law.a), ("alpha", law.alpha), ("C", law.c)].into_iter().enumerate()
-    {
-        let interval =
-            fitted.intervals.get(k).map_or(String::from("-"), |i| format!("{} .. {}", short(i.0), short(i.1)));
-        println!("{name:>10} {:>14}  {interval}", short(value));
-    }
-    let (agreeing, starts) = fitted.agreeing;
-    println!(
-        "objective {:.6e}, R^2 {:.5}, mean error {:.3} %, {agreeing} of {starts} starts agree",
-        fitted.objective,
-        fitted.r2,
-        100.0 * fitted.mean_error
+    let constants = [("L0", law.l0), ("A", law.a), ("alpha", law.alpha), ("C", law.c)];
+    print_fit(
+        constants,
+        &fitted.intervals,
+        Quality {
+            objective: fitted.objective,
+            r2: fitted.r2,
+            mean_error: fitted.mean_error,
+            agreeing: fitted.agreeing,
+        },
     );
     let profile: Vec<String> = profile.iter().map(|(lambda, objective)| format!("{lambda}: {objective:.4e}")).collect();
     println!("objective by lambda: {}", profile.join(", "));

@@ -140,19 +140,13 @@ fn report<L: Law>(args: &Args, value: &str, budget: Budget<L>) -> Result<()> {
 
     let fitted = fit::<L>(&points, &args.options())?;
     println!("{} law, {} points", L::NAME, points.len());
-    println!("{:>10} {:>14}  95 % interval", "constant", "value");
-    for (k, (name, constant)) in L::CONSTANTS.iter().zip(fitted.law.constants()).enumerate() {
-        let interval =
-            fitted.intervals.get(k).map_or(String::from("-"), |i| format!("{} .. {}", short(i.0), short(i.1)));
-        println!("{name:>10} {:>14}  {interval}", short(constant));
-    }
-    let (agreeing, starts) = fitted.agreeing;
-    println!(
-        "objective {:.6e}, R^2 {:.5}, mean error {:.3} %, {agreeing} of {starts} starts agree",
-        fitted.objective,
-        fitted.r2,
-        100.0 * fitted.mean_error
-    );
+    let quality = Quality {
+        objective: fitted.objective,
+        r2: fitted.r2,
+        mean_error: fitted.mean_error,
+        agreeing: fitted.agreeing,
+    };
+    print_fit(L::CONSTANTS.iter().copied().zip(fitted.law.constants()), &fitted.intervals, quality);
     if let Some(total) = args.budget {
         let bought = budget(&fitted.law, total);
         if bought.is_empty() {
@@ -181,6 +175,28 @@ fn report<L: Law>(args: &Args, value: &str, budget: Budget<L>) -> Result<()> {
         println!("{} written", path.display());
     }
     Ok(())
+}
+
+/// How well a law fits.
+struct Quality {
+    objective: f64,
+    r2: f64,
+    mean_error: f64,
+    agreeing: (usize, usize),
+}
+
+/// The table of constants, and the line below it.
+fn print_fit<'a>(constants: impl IntoIterator<Item = (&'a str, f64)>, intervals: &[(f64, f64)], quality: Quality) {
+    println!("{:>10} {:>14}  95 % interval", "constant", "value");
+    for (k, (name, constant)) in constants.into_iter().enumerate() {
+        let interval = intervals.get(k).map_or(String::from("-"), |i| format!("{} .. {}", short(i.0), short(i.1)));
+        println!("{name:>10} {:>14}  {interval}", short(constant));
+    }
+    let Quality { objective, r2, mean_error, agreeing: (agreeing, starts) } = quality;
+    println!(
+        "objective {objective:.6e}, R^2 {r2:.5}, mean error {:.3} %, {agreeing} of {starts} starts agree",
+        100.0 * mean_error
+    );
 }
 
 /// Five digits, without an exponent where it is easy to read.

@@ -1,5 +1,6 @@
 //! A language model on a stream of texts.
 
+use super::super::characters::Characters;
 use super::{Arm, Config, HELD_OUT, LOSS, SWITCH, TASKS, Training};
 use crate::experiment::Plan;
 use crate::runner::Context;
@@ -7,8 +8,7 @@ use anyhow::Result;
 use autodidact_core::nn::{Gpt, GptConfig};
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
 use autodidact_core::seed::{self, Rng};
-use autodidact_core::text::{CharTokenizer, Tokenizer, Windows};
-use autodidact_datasets::load_text;
+use autodidact_core::text::{Tokenizer, Windows};
 use autodidact_datasets::synthetic::word_problems;
 use autodidact_scaling::infinite_lr::{
     ContinualRun, InfiniteSchedule, RepeatedCosine, ReservoirBuffer, Resume, SingleCosine, TaskSchedule,
@@ -32,12 +32,11 @@ struct Stream {
 
 impl Stream {
     fn load(config: &Config, plan: &Plan, seed: u64) -> Result<Self> {
-        let text = load_text(&plan.dataset, plan.data_dir.as_deref(), plan.download)?;
         let problems = word_problems(config.characters, seed);
-        let tokenizer = CharTokenizer::from_text(&(text.clone() + &problems))?;
-        let (text, problems) = (tokenizer.encode(&text)?, tokenizer.encode(&problems)?);
-        let (first, second) = text.split_at(text.len() / 2);
-        let mut stream = Self { vocabulary: tokenizer.vocab(), train: vec![], held_out: vec![], test: vec![] };
+        let text = Characters::load(plan, &problems)?;
+        let problems = text.tokenizer.encode(&problems)?;
+        let (first, second) = text.tokens.split_at(text.tokens.len() / 2);
+        let mut stream = Self { vocabulary: text.vocabulary(), train: vec![], held_out: vec![], test: vec![] };
         for tokens in [first, &problems, second] {
             let tenth = tokens.len() / 10;
             let (train, rest) = tokens.split_at(8 * tenth);

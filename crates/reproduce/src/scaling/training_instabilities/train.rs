@@ -1,16 +1,17 @@
 //! One training run with its monitors.
 
+use super::super::characters::Characters;
 use super::Config;
 use super::runs::{Norm, Run};
+use crate::experiment::Plan;
 use crate::runner::Context;
 use anyhow::{Context as _, Result};
 use autodidact_core::nn::{Gpt, QkNorm, Scores, Weights};
 use autodidact_core::optim::Adam;
 use autodidact_core::schedule::{Schedule, Shape};
-use autodidact_core::text::{CharTokenizer, Tokenizer, Windows};
+use autodidact_core::text::Windows;
 use autodidact_core::train::{TrainConfig, Trainer};
 use autodidact_core::{Error, seed};
-use autodidact_datasets::load_text;
 use autodidact_scaling::monitors::{
     Pairs, Recorder, adam_direction, attention_stats, gradient_rms, max_attention_logit, output_stats, rms,
 };
@@ -46,19 +47,13 @@ struct Data {
     vocab: i64,
     train: Windows,
     validation: (Tensor, Tensor),
-    bigram: f64,
 }
 
 impl Data {
-    fn new(c: &Config, context: &Context<'_>) -> Result<Self> {
-        let plan = context.plan;
-        let text = load_text(&plan.dataset, plan.data_dir.as_deref(), plan.download)?;
-        let tokenizer = CharTokenizer::from_text(&text)?;
-        let tokens = tokenizer.encode(&text)?;
-        let (train, validation) = tokens.split_at(tokens.len() / 10 * 9);
+    fn new(c: &Config, text: &Characters, plan: &Plan) -> Result<Self> {
+        let (train, validation) = text.split();
         Ok(Self {
-            vocab: tokenizer.vocab(),
-            bigram: bigram_loss(train, validation, tokenizer.vocab() as usize),
+            vocab: text.vocabulary(),
             train: Windows::new(train, c.context, plan.device)?,
             validation: Windows::new(validation, c.context, plan.device)?.fixed(c.windows),
         })
@@ -78,9 +73,11 @@ fn bigram_loss(train: &[i64], validation: &[i64], vocab: usize) -> f64 {
 }
 
 pub fn cell(run: &Run, c: &Config, context: &mut Context<'_>) -> Result<()> {
-    let data = Data::new(c, context)?;
+    let text = Characters::load(context.plan, "")?;
+    let data = Data::new(c, &text, context.plan)?;
     if matches!(run.norm, Norm::Fixed(_)) {
-        context.metric(0, BIGRAM, data.bigram);
+        let (train, validation) = text.split();
+        context.metric(0, BIGRAM, bigram_loss(train, validation, data.vocab as usize));
     }
     let outcome = train(run, &run.recipe, c, &data, context)?;
     for (step, metric, value) in &outcome.log {
