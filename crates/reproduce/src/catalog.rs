@@ -341,6 +341,15 @@ pub const PAPERS: &[Paper] = &[
         arxiv: "2309.14322",
         venue: "ICLR 2024",
     },
+    Paper {
+        slug: "homeostatic",
+        area: "unlearning",
+        title: "Need is All You Need: Homeostatic Neural Networks Adapt to Concept Shift",
+        authors: "Man, Damasio, Neven",
+        year: 2022,
+        arxiv: "2205.08645",
+        venue: "arXiv",
+    },
 ];
 
 /// Folder of the recorded results, below the workspace.

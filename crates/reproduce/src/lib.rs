@@ -20,6 +20,7 @@ mod pretrain;
 mod scaling;
 mod signals;
 mod ssl;
+mod unlearning;
 mod vision;
 
 use experiment::Experiment;
@@ -62,5 +63,6 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &scaling::LossReweighting,
         &scaling::ScalingLawEstimation,
         &scaling::TrainingInstabilities,
+        &unlearning::Homeostatic,
     ]
 }

@@ -4,9 +4,7 @@ use autodidact_core::curvature::Hessian;
 use autodidact_core::metrics::{RidgeProbe, accuracy};
 use autodidact_core::testing::{assert_close, fixture};
 use autodidact_core::{Result, seed};
-use autodidact_scaling::implicit_bias_flatness::trace::{
-    exact, fisher_exact, fisher_sampled, hutchinson, sampled_log_prob,
-};
+use autodidact_scaling::implicit_bias_flatness::trace::{fisher_exact, fisher_sampled, sampled_log_prob};
 use autodidact_scaling::implicit_bias_flatness::*;
 use rand::seq::index;
 use tch::{Device, Kind, Tensor};
@@ -52,7 +50,7 @@ fn the_peers_loss_gradient_products_and_traces() {
     let (trace, fisher) = (g["trace"].double_value(&[]), g["fisher"].double_value(&[]));
     assert!((trace - fisher).abs() < 1e-12); // no residual term on the diagonal, far from the minimum too
     assert!((net.trace(&language).unwrap() - trace).abs() < 1e-12);
-    assert!((exact(&params, || graph.loss(&language)).unwrap() - trace).abs() < 1e-12);
+    assert!((Hessian::of(&params, || graph.loss(&language)).unwrap().exact_trace().unwrap() - trace).abs() < 1e-12);
 
     // A step of the closed form is minus the rate times the gradient.
     let mut stepped = net.copy();
@@ -85,11 +83,11 @@ fn all_traces_agree_at_any_weights() {
     let net = TwoLayer::new(4, 6, &Init { second: 1.0, ..Default::default() }, 2).unwrap();
     let (graph, params) = leaves(&net);
     let closed = net.trace(&language).unwrap();
-    assert!((exact(&params, || graph.loss(&language)).unwrap() - closed).abs() < 1e-12);
+    assert!((Hessian::of(&params, || graph.loss(&language)).unwrap().exact_trace().unwrap() - closed).abs() < 1e-12);
     let binary = |f: &Tensor| Tensor::stack(&[&f.zeros_like(), f], -1);
     let by_labels = fisher_exact(&binary(&graph.logits(&language.inputs).unwrap()), &params).unwrap();
     assert!((by_labels - closed).abs() < 1e-12);
-    let signs = hutchinson(&params, 400, 0, || graph.loss(&language)).unwrap();
+    let signs = Hessian::of(&params, || graph.loss(&language)).unwrap().trace(400, 0).unwrap();
     assert!((signs.value - closed).abs() < 3.0 * signs.standard_error, "{signs:?}, {closed}");
     let sampled = fisher_sampled(&params, 600, 0, |_| {
         let at = Tensor::randint(16, [1], (Kind::Int64, Device::Cpu));
@@ -107,7 +105,7 @@ fn one_logit_per_input_has_the_bernoulli_variances() {
     let one_hot = Tensor::eye(2, F64);
     let language = BinaryLanguage::new(&one_hot, &Tensor::from_slice(&[0.5f64, 0.9])).unwrap();
     let loss = || language.loss(&one_hot.mv(&theta));
-    assert!((exact(&[theta.shallow_clone()], loss).unwrap() - 0.17).abs() < 1e-12);
+    assert!((Hessian::of(&[theta.shallow_clone()], loss).unwrap().exact_trace().unwrap() - 0.17).abs() < 1e-12);
 }
 
 #[test]

@@ -12,7 +12,7 @@
 //!   XOR-language is one. [`SaturationMeter`] says how far a loss is from the entropy.
 //! - [`TwoLayer`]: a ReLU network with its gradient and the trace of its Hessian in closed form.
 //! - [`continue_training`], [`anneal_to_manifold`], [`frozen_random_features`], [`adversarial_pretrain`]: ways to one loss.
-//! - [`trace`]: sampled, exact and Hutchinson's traces for any model.
+//! - [`trace`]: the Fisher form of the trace, sampled or exact, for any model.
 //! - [`RidgeShots`], [`linear_probe`], [`finetune`], [`flatness_report`]: what differs downstream, and what predicts it.
 //!
 //! ```

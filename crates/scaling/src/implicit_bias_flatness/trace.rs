@@ -1,4 +1,5 @@
-//! Traces of Hessians, by the model's own labels, exactly, or by random signs; each sampled one with its standard error.
+//! Traces of Hessians by the model's own labels, exactly or sampled with a standard error. Those by Hessian products, for any loss, are
+//! [`autodidact_core::curvature::Hessian::trace`] (random signs) and `exact_trace`.
 //!
 //! The Fisher form `Tr = E_x E_(y ~ p_theta(.|x)) |grad_theta log p_theta(y|x)|^2` is the trace of the Hessian where `p_theta` is the
 //! language, and that of its Gauss-Newton part elsewhere. Labels come from the model: with those of the data it would be the empirical
@@ -14,7 +15,7 @@
 //! assert!((fisher_exact(&logits, &[theta]).unwrap() - 0.17).abs() < 1e-12);
 //! ```
 
-use autodidact_core::curvature::{Hessian, TraceEstimate};
+use autodidact_core::curvature::TraceEstimate;
 use autodidact_core::error::{check_matrix, check_range};
 use autodidact_core::{Error, Result, seed, stats};
 use tch::{Kind, Tensor};
@@ -74,27 +75,6 @@ pub fn fisher_exact(logits: &Tensor, params: &[Tensor]) -> Result<f64> {
         }
     }
     Ok(sum.double_value(&[]) / n as f64)
-}
-
-/// Hutchinson's estimate `E_v v^T H v` of a loss (a scalar with its graph): see [`Hessian::trace`].
-///
-/// # Errors
-/// As [`Hessian::of`] and [`Hessian::trace`].
-pub fn hutchinson(
-    params: &[Tensor],
-    samples: usize,
-    seed: u64,
-    loss: impl FnOnce() -> Result<Tensor>,
-) -> Result<TraceEstimate> {
-    Hessian::of(params, loss)?.trace(samples, seed)
-}
-
-/// The trace from one Hessian product per parameter: see [`Hessian::exact_trace`].
-///
-/// # Errors
-/// As [`Hessian::of`].
-pub fn exact(params: &[Tensor], loss: impl FnOnce() -> Result<Tensor>) -> Result<f64> {
-    Hessian::of(params, loss)?.exact_trace()
 }
 
 /// `|grad|^2` of a scalar, f64.

@@ -151,15 +151,23 @@ impl<'a> Study<'a> {
         let probes = |arm: &str| self.results.values(arm, PROBE);
         let (natural, frozen) = (probes(GD)?, probes(FROZEN)?);
         let loss = verdict::difference(&natural, &frozen, 0.1);
-        let excess = self.results.values(FROZEN, EXCESS)?;
+        let partner = by_width(self.c.frozen_width, OutputScale::Root);
+        let as_wide = probes(&partner)?;
+        let of_width = verdict::difference(&as_wide, &frozen, 0.0);
+        let excess = [self.results.values(FROZEN, EXCESS)?, self.results.values(&partner, EXCESS)?].concat();
         let saturated = excess.iter().all(|e| *e < FROZEN_BAND);
-        let verdict = if saturated { loss.or_partly() } else { Verdict::NotJudged };
+        let verdict = match loss.or_partly() {
+            _ if !saturated => Verdict::NotJudged,
+            Verdict::Reproduced if of_width.verdict != Verdict::Reproduced => Verdict::Partly,
+            verdict => verdict,
+        };
         let start = self.at(GD, PROBE, 0)?;
         let note = format!(
-            "Probe {:.3} without noise, {:.3} with SGD, {:.3} on frozen features (largest excess {:.4}{}). With the adversary {:.3} (excess {:.4}, trace {:.2}), after as many plain steps {:.3} (difference {:+}). Shown: descent minus frozen features.",
+            "Probe {:.3} without noise, {:.3} with SGD, {:.3} on frozen features, {:.3} by descent at their width (difference {of_width:+}; largest excess of the two {:.4}{}). With the adversary {:.3} (excess {:.4}, trace {:.2}), after as many plain steps {:.3} (difference {:+}). Shown: descent minus frozen features.",
             stats::mean(&natural),
             self.results.mean(SGD, PROBE)?,
             stats::mean(&frozen),
+            stats::mean(&as_wide),
             excess.iter().copied().fold(f64::NEG_INFINITY, f64::max),
             if saturated { "" } else { ", not saturated" },
             self.results.mean(ADVERSARIAL, PROBE)?,

@@ -1,0 +1,5 @@
+//! Experiments of `autodidact-unlearning`.
+
+mod homeostatic;
+
+pub use homeostatic::Homeostatic;

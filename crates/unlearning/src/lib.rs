@@ -1,0 +1,11 @@
+//! Machine unlearning and adaptation: one validated method per paper.
+//!
+//! ```
+//! use autodidact_unlearning::homeostatic::Effect;
+//!
+//! // A learner's rate moves with what it ingests.
+//! let effect = Effect::of(0.01);
+//! assert!(effect.apply(0.01, 7) > 0.01 && effect.apply(0.01, 1) < 0.01);
+//! ```
+
+pub mod homeostatic;
