@@ -2,9 +2,11 @@
 
 mod bootstrap;
 mod correlation;
+mod segments;
 
 pub use bootstrap::{bootstrap_ci, paired_bootstrap_ci};
 pub use correlation::{kendall, pearson, ranks, spearman, spearman_ci};
+pub use segments::TwoSegments;
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
