@@ -350,6 +350,15 @@ pub const PAPERS: &[Paper] = &[
         arxiv: "2205.08645",
         venue: "arXiv",
     },
+    Paper {
+        slug: "essential-sparsity",
+        area: "pruning",
+        title: "The Emergence of Essential Sparsity in Large Pre-trained Models: The Weights that Matter",
+        authors: "Jaiswal, Liu, Chen, Wang",
+        year: 2023,
+        arxiv: "2306.03805",
+        venue: "NeurIPS 2023",
+    },
 ];
 
 /// Folder of the recorded results, below the workspace.

@@ -17,6 +17,7 @@ pub mod verdict;
 mod distill;
 mod preference;
 mod pretrain;
+mod pruning;
 mod scaling;
 mod signals;
 mod ssl;
@@ -64,5 +65,6 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &scaling::ScalingLawEstimation,
         &scaling::TrainingInstabilities,
         &unlearning::Homeostatic,
+        &pruning::EssentialSparsity,
     ]
 }

@@ -98,6 +98,14 @@ impl HiddenMarkov {
         &self.stationary
     }
 
+    /// Draws a token of a state.
+    ///
+    /// # Panics
+    /// A state that there is not.
+    pub fn emit(&self, state: usize, rng: &mut Rng) -> usize {
+        draw(&self.emission[state], rng)
+    }
+
     /// Draws `n` sequences of `length` tokens.
     ///
     /// # Errors

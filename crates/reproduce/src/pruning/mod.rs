@@ -1,0 +1,5 @@
+//! Experiments of `autodidact-pruning`.
+
+mod essential_sparsity;
+
+pub use essential_sparsity::EssentialSparsity;
