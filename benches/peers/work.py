@@ -571,3 +571,21 @@ def preference_losses(pairs, beta):
         return loss.item()
 
     return work
+
+
+@peer("torch")
+def global_pruning(tensors, side, amount):
+    from torch.nn.utils import prune
+
+    modules = [torch.nn.Linear(side, side, bias=False) for _ in range(tensors)]
+    for i, m in enumerate(modules):
+        m.weight.data = scrambled((side, side), 0.01 * i)
+
+    def work():
+        prune.global_unstructured([(m, "weight") for m in modules], prune.L1Unstructured, amount=amount)
+        kept = modules[0].weight_mask.mean().item()
+        for m in modules:
+            prune.remove(m, "weight")
+        return kept
+
+    return work

@@ -7,6 +7,7 @@ mod fits;
 mod models;
 mod optim;
 mod preference;
+mod pruning;
 mod ssl;
 
 use anyhow::{Context, Result};
@@ -106,6 +107,7 @@ fn entries(threads: usize) -> Result<Vec<Entry>> {
     all.extend(distilled::entries());
     all.extend(models::entries()?);
     all.extend(preference::entries());
+    all.extend(pruning::entries());
     Ok(all)
 }
 

@@ -64,6 +64,42 @@ fn combine(terms: &[(f64, &StateDict)]) -> Result<StateDict> {
     Ok(out)
 }
 
+/// Momentum of [`nn`](crate::nn)'s batch norms.
+const MOMENTUM: f64 = 0.1;
+
+/// Computes the running statistics of batch norm anew: the plain average of those of the given batches, instead of the moving average that
+/// training has left. Weights between two networks have no statistics of their own; without this, every point of a line looks like a
+/// barrier. `forward` runs the network in training mode.
+///
+/// The statistics are the buffers of the store whose names end in `running_mean` and `running_var`; the batch norms are those of
+/// [`nn`](crate::nn), whose momentum is 0.1.
+///
+/// # Errors
+/// No batches.
+pub fn recalibrate_batch_norm(
+    vs: &VarStore,
+    batches: impl IntoIterator<Item = Tensor>,
+    forward: impl Fn(&Tensor),
+) -> Result<()> {
+    let ends = |name: &str| name.ends_with("running_mean") || name.ends_with("running_var");
+    let mut buffers: Vec<Tensor> = vs.variables().into_iter().filter(|(name, _)| ends(name)).map(|(_, t)| t).collect();
+    let mut sums: Vec<Tensor> = buffers.iter().map(Tensor::zeros_like).collect();
+    let mut count = 0;
+    tch::no_grad(|| {
+        for batch in batches {
+            // From zero, what a batch leaves is its own statistics times the momentum.
+            buffers.iter_mut().for_each(|b| _ = b.zero_());
+            forward(&batch);
+            sums.iter_mut().zip(&buffers).for_each(|(s, b)| *s += b);
+            count += 1;
+        }
+        for (b, sum) in buffers.iter_mut().zip(&sums) {
+            b.copy_(&(sum / (MOMENTUM * f64::from(count.max(1)))));
+        }
+    });
+    check_range("batches of a recalibration", f64::from(count), 1.0..)
+}
+
 /// How much the highest error on a way exceeds the mean of those at its ends (Frankle et al., 2020; arXiv 1912.05671): errors from end
 /// to end.
 ///
@@ -179,5 +215,27 @@ mod tests {
         assert_eq!(barrier(&[3.0, 1.0, 0.0, 1.0]).unwrap(), 1.0);
         assert!(barrier(&[1.0]).is_err() && barrier(&[1.0, f64::NAN, 1.0]).is_err());
         assert!(interpolate(&of(&[1.0], 0.0), &of(&[1.0, 2.0], 0.0), 0.5).unwrap_err().to_string().contains("[1]"));
+    }
+
+    #[test]
+    fn statistics_are_the_average_of_the_batches() {
+        use crate::nn::layers::batch_norm1d;
+        use tch::nn::ModuleT;
+        tch::manual_seed(0);
+        let vs = VarStore::new(tch::Device::Cpu);
+        let norm = batch_norm1d(vs.root() / "norm", 3);
+        let batches: Vec<Tensor> =
+            (0..4).map(|i| Tensor::randn([10, 3], (Kind::Float, tch::Device::Cpu)) * f64::from(i + 1) + 2.0).collect();
+        let copies = batches.iter().map(Tensor::copy);
+        recalibrate_batch_norm(&vs, copies, |x| drop(norm.forward_t(x, true))).unwrap();
+        let average = |of: &dyn Fn(&Tensor) -> Tensor| Tensor::stack(&batches.iter().map(of).collect::<Vec<_>>(), 0);
+        let dims = [0i64];
+        let mean =
+            average(&|b| b.mean_dim(dims.as_slice(), false, Kind::Float)).mean_dim(dims.as_slice(), false, Kind::Float);
+        let var = average(&|b| b.var_dim(dims.as_slice(), true, false)).mean_dim(dims.as_slice(), false, Kind::Float);
+        let v = vs.variables();
+        crate::testing::assert_close("mean", &v["norm.running_mean"], &mean, 1e-5);
+        crate::testing::assert_close("variance", &v["norm.running_var"], &var, 1e-5);
+        assert!(recalibrate_batch_norm(&vs, [], |_| ()).is_err());
     }
 }

@@ -135,6 +135,36 @@ pub fn linear_cka(x: &Tensor, y: &Tensor) -> Result<f64> {
     ratio(cross * cross, norm(&x.tr().matmul(&x)) * norm(&y.tr().matmul(&y)))
 }
 
+/// [`linear_cka`] with unbiased estimates of the three Hilbert-Schmidt independence criteria (Song et al., 2012; as used by Nguyen et al.,
+/// 2021, arXiv 2010.15327): near 0 for features that have nothing to do with each other, however few inputs there are; it may be below 0.
+///
+/// With kernels `K`, `L` whose diagonals are set to 0:
+/// `HSIC = (tr(K L) + 1'K1 1'L1 / ((n - 1)(n - 2)) - 2 1'K L 1 / (n - 2)) / (n (n - 3))`.
+///
+/// # Errors
+/// As there, and fewer than four inputs.
+pub fn debiased_cka(x: &Tensor, y: &Tensor) -> Result<f64> {
+    let (n, _) = check_matrix("features", x)?;
+    let (m, _) = check_matrix("features", y)?;
+    if n != m || n < 4 {
+        return Err(Error::shape("second features", format!("[{n}, E], of four inputs or more"), y));
+    }
+    let [k, l] = [x, y].map(|t| {
+        let t = t.detach().to_kind(Kind::Double);
+        let k = t.matmul(&t.tr());
+        &k - k.diagonal(0, 0, 1).diag_embed(0, 0, 1)
+    });
+    let n = n as f64;
+    let sum = |t: &Tensor| t.sum(Kind::Double).double_value(&[]);
+    let hsic = |k: &Tensor, l: &Tensor| {
+        // Both are symmetric.
+        let columns = |t: &Tensor| t.sum_dim_intlist([0i64].as_slice(), false, Kind::Double);
+        let cross = sum(&(columns(k) * columns(l)));
+        (sum(&(k * l)) + sum(k) * sum(l) / ((n - 1.0) * (n - 2.0)) - 2.0 * cross / (n - 2.0)) / (n * (n - 3.0))
+    };
+    ratio(hsic(&k, &l), (hsic(&k, &k) * hsic(&l, &l)).sqrt())
+}
+
 fn without_mean(t: &Tensor, dim: i64) -> Tensor {
     t - t.mean_dim([dim].as_slice(), true, Kind::Double)
 }

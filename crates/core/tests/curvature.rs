@@ -1,7 +1,7 @@
 //! Hessians, their eigenvalues and traces, tangent kernels and alignments: closed forms and torch.func's values.
 
 use autodidact_core::curvature::{Hessian, Lanczos};
-use autodidact_core::tangent::{Centring, cka, empirical_ntk, jacobian, linear_cka, tangent_kernel};
+use autodidact_core::tangent::{Centring, cka, debiased_cka, empirical_ntk, jacobian, linear_cka, tangent_kernel};
 use autodidact_core::testing::{assert_close, fixture};
 use autodidact_core::{Error, seed};
 use rand::RngExt;
@@ -224,4 +224,35 @@ fn bad_input_gives_the_right_error() {
     assert!(said(cka(&k, &w, Centring::Both).unwrap_err()).contains("constant"));
     assert!(linear_cka(&k, &k.narrow(0, 0, 2)).is_err());
     assert!(tangent_kernel(&k, &k.narrow(1, 0, 2)).is_err());
+}
+
+#[test]
+fn unrelated_features_are_dissimilar_without_bias() {
+    tch::manual_seed(5);
+    let [x, y] = [0, 1].map(|_| Tensor::randn([60, 50], DOUBLE));
+    assert!(linear_cka(&x, &y).unwrap() > 0.3, "few inputs, many features");
+    assert!(debiased_cka(&x, &y).unwrap().abs() < 0.05);
+    assert!((debiased_cka(&x, &(&x * 3.0)).unwrap() - 1.0).abs() < 1e-12);
+    // The sums over different inputs that the estimate stands for: i, j; i, j, q; i, j, q, r.
+    let [x, y] = [0, 1].map(|_| Tensor::randn([6, 2], DOUBLE));
+    let [k, l] = [&x, &y].map(|t| Vec::<Vec<f64>>::try_from(t.matmul(&t.tr())).unwrap());
+    let hsic = |k: &[Vec<f64>], l: &[Vec<f64>]| {
+        let (mut two, mut three, mut four) = ((0.0, 0), (0.0, 0), (0.0, 0));
+        for i in 0..6 {
+            for j in (0..6).filter(|j| *j != i) {
+                two = (two.0 + k[i][j] * l[i][j], two.1 + 1);
+                for q in (0..6).filter(|q| ![i, j].contains(q)) {
+                    three = (three.0 + k[i][j] * l[i][q], three.1 + 1);
+                    for r in (0..6).filter(|r| ![i, j, q].contains(r)) {
+                        four = (four.0 + k[i][j] * l[q][r], four.1 + 1);
+                    }
+                }
+            }
+        }
+        let mean = |(sum, n): (f64, i32)| sum / f64::from(n);
+        mean(two) + mean(four) - 2.0 * mean(three)
+    };
+    let want = hsic(&k, &l) / (hsic(&k, &k) * hsic(&l, &l)).sqrt();
+    assert!((debiased_cka(&x, &y).unwrap() - want).abs() < 1e-12);
+    assert!(debiased_cka(&x.narrow(0, 0, 3), &y.narrow(0, 0, 3)).is_err());
 }

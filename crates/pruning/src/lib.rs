@@ -17,3 +17,4 @@
 pub mod essential_sparsity;
 pub mod pruners;
 pub mod storage;
+pub mod three_regimes;

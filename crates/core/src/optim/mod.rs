@@ -21,10 +21,12 @@
 
 mod ema;
 mod groups;
+mod sam;
 mod snapshot;
 
 pub use ema::Ema;
 pub use groups::{Group, sorted_trainables};
+pub use sam::Sam;
 pub use snapshot::Snapshot;
 
 use crate::error::check_range;
