@@ -359,6 +359,15 @@ pub const PAPERS: &[Paper] = &[
         arxiv: "2306.03805",
         venue: "NeurIPS 2023",
     },
+    Paper {
+        slug: "three-regimes",
+        area: "pruning",
+        title: "A Three-regime Model of Network Pruning",
+        authors: "Zhou, Yang, Chang, Mahoney",
+        year: 2023,
+        arxiv: "2305.18383",
+        venue: "ICML 2023",
+    },
 ];
 
 /// Folder of the recorded results, below the workspace.

@@ -66,5 +66,6 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &scaling::TrainingInstabilities,
         &unlearning::Homeostatic,
         &pruning::EssentialSparsity,
+        &pruning::ThreeRegimes,
     ]
 }

@@ -1,5 +1,7 @@
 //! Experiments of `autodidact-pruning`.
 
 mod essential_sparsity;
+mod three_regimes;
 
 pub use essential_sparsity::EssentialSparsity;
+pub use three_regimes::ThreeRegimes;
