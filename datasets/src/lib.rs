@@ -43,6 +43,7 @@ pub mod image;
 pub mod interactions;
 mod names;
 pub mod preferences;
+pub mod questions;
 pub mod synthetic;
 pub mod tabular;
 pub mod text;

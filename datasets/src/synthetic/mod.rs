@@ -1,8 +1,10 @@
 //! Data with known properties: text of known entropy, arithmetic that can be checked, interactions from a known Markov chain,
 //! sentences with a known reward, and judgements of them, programs whose solutions can be checked step by step, questions about
-//! pictures, facts whose frequencies follow Zipf's law, tokens of a hidden Markov chain.
+//! pictures, facts whose frequencies follow Zipf's law, tokens of a hidden Markov chain,
+//! facts about people that do not exist.
 
 mod arithmetic;
+mod fictitious_authors;
 mod garland;
 mod grammar;
 mod hidden_markov;
@@ -14,6 +16,7 @@ mod word_problems;
 mod zipf_recall;
 
 pub use arithmetic::{Arithmetic, Task};
+pub use fictitious_authors::{FictitiousAuthors, FictitiousFacts, REFUSALS};
 pub use garland::{Garland, GarlandPrompt, GarlandReward, illegal_transitions, repeated_words};
 pub use grammar::{Entropy, Grammar};
 pub use hidden_markov::{Filtered, HiddenMarkov, HiddenSequences};
