@@ -4,12 +4,14 @@ mod confusion;
 mod knn;
 mod logistic;
 mod probe;
+mod rouge;
 mod spectrum;
 
 pub use confusion::ConfusionMatrix;
 pub use knn::{Knn, Vote};
 pub use logistic::{LogisticRegression, LogisticRegressionConfig};
 pub use probe::{LinearProbe, RidgeProbe, standardise};
+pub use rouge::RougeL;
 pub use spectrum::{SpectrumAccumulator, effective_rank, singular_values};
 
 use crate::error::{check_labels, check_matrix};

@@ -2,10 +2,12 @@
 
 mod bootstrap;
 mod correlation;
+mod ks;
 mod segments;
 
 pub use bootstrap::{bootstrap_ci, paired_bootstrap_ci};
 pub use correlation::{kendall, pearson, ranks, spearman, spearman_ci};
+pub use ks::{KsTest, ks_2samp};
 pub use segments::TwoSegments;
 
 use crate::{Error, Result};
