@@ -8,4 +8,7 @@
 //! assert!(effect.apply(0.01, 7) > 0.01 && effect.apply(0.01, 1) < 0.01);
 //! ```
 
+pub mod answers;
+pub mod flat;
 pub mod homeostatic;
+pub mod tofu;
