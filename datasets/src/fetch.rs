@@ -33,7 +33,7 @@ pub struct Source {
 }
 
 /// The data sets with a known place.
-pub const SOURCES: [Source; 7] = [
+pub const SOURCES: [Source; 8] = [
     Source {
         name: "cifar10",
         places: &[("cifar-10-batches-bin", "test_batch.bin"), ("cifar-10-binary.tar.gz", "")],
@@ -82,6 +82,17 @@ pub const SOURCES: [Source; 7] = [
                 sha256: "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
             },
         ],
+    },
+    // In MNIST's format; Zalando offers no digests of its files but MD5.
+    Source {
+        name: "fashion-mnist",
+        places: &[
+            ("fashion-mnist", "t10k-labels-idx1-ubyte.gz"),
+            ("fashion-mnist", "t10k-labels-idx1-ubyte"),
+            ("FashionMNIST/raw", "t10k-labels-idx1-ubyte.gz"),
+            ("FashionMNIST/raw", "t10k-labels-idx1-ubyte"),
+        ],
+        files: &[],
     },
     Source { name: "ml-100k", places: &[("ml-100k", "u.data")], files: &[] },
     Source { name: "ml-1m", places: &[("ml-1m", "ratings.dat")], files: &[] },

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// Names that [`load_images`] knows.
-pub const IMAGE_SETS: [&str; 5] = ["digits", "shapes", "mnist", "cifar10", "cifar100"];
+pub const IMAGE_SETS: [&str; 6] = ["digits", "shapes", "mnist", "fashion-mnist", "cifar10", "cifar100"];
 
 /// Names that [`load_text`] knows.
 pub const TEXTS: [&str; 2] = ["grammar", "tinyshakespeare"];
@@ -26,6 +26,7 @@ pub const INTERACTION_SETS: [&str; 4] = ["markov", "ml-100k", "ml-1m", "amazon-b
 /// | `digits` | 1,000 + 797 of `[1, 8, 8]`, class-balanced | shipped |
 /// | `shapes` | 20,000 + 4,000 of `[3, 32, 32]` | generated |
 /// | `mnist` | 60,000 + 10,000 of `[1, 28, 28]` | `mnist/` |
+/// | `fashion-mnist` | 60,000 + 10,000 of `[1, 28, 28]` | `fashion-mnist/` or `FashionMNIST/raw/`; not downloaded |
 /// | `cifar10` | up to 50,000 + 10,000 of `[3, 32, 32]` | `cifar-10-batches-bin/` or `cifar-10-binary.tar.gz` |
 /// | `cifar100` | 50,000 + 10,000 of `[3, 32, 32]` | `cifar-100-binary/` or `cifar-100-binary.tar.gz` |
 ///
@@ -37,7 +38,7 @@ pub fn load_images(name: &str, data_dir: Option<&Path>, download: bool) -> Resul
     match canonical(name, &IMAGE_SETS)? {
         "digits" => image::digits().split(1000, 0),
         "shapes" => Ok((image::shapes(0, 0..20_000), image::shapes(derive(0, &["test"]), 0..4_000))),
-        "mnist" => image::mnist(&place("mnist")?),
+        name @ ("mnist" | "fashion-mnist") => image::mnist(&place(name)?),
         "cifar10" => image::cifar10(&place("cifar10")?).map(|c| (c.train, c.test)),
         _ => image::cifar100(&place("cifar100")?).map(|c| (c.train, c.test)),
     }
@@ -174,7 +175,7 @@ mod tests {
         let e = load_images("cifer10", None, false).unwrap_err().to_string();
         assert_eq!(
             e,
-            "data set: expected one of digits, shapes, mnist, cifar10, cifar100, got cifer10; did you mean cifar10?"
+            "data set: expected one of digits, shapes, mnist, fashion-mnist, cifar10, cifar100, got cifer10; did you mean cifar10?"
         );
         assert!(!load_text("xyz", None, false).unwrap_err().to_string().contains("did you mean"));
     }

@@ -12,6 +12,7 @@
 //! assert!(law.final_loss(&wsd) < law.final_loss(&cosine));
 //! ```
 
+pub mod autoregressive_scaling;
 pub mod fit;
 pub mod grokking;
 pub mod implicit_bias_flatness;

@@ -5,6 +5,7 @@ mod digits;
 mod folder;
 mod idx;
 mod scenes;
+mod sequences;
 mod shapes;
 
 pub use cifar::{Cifar, cifar10, cifar100};
@@ -12,6 +13,7 @@ pub use digits::digits;
 pub use folder::image_folder;
 pub use idx::{Idx, mnist, read_idx};
 pub use scenes::{SCENE_CLASSES, SceneStyle, Scenes, scenes};
+pub use sequences::PixelSequences;
 pub use shapes::{SHAPE_CLASSES, shapes};
 
 use autodidact_core::error::check_labels;

@@ -1,9 +1,10 @@
 //! Data with known properties: text of known entropy, arithmetic that can be checked, interactions from a known Markov chain,
 //! sentences with a known reward, and judgements of them, programs whose solutions can be checked step by step, questions about
 //! pictures, facts whose frequencies follow Zipf's law, tokens of a hidden Markov chain,
-//! facts about people that do not exist.
+//! facts about people that do not exist, sums by their digits.
 
 mod arithmetic;
+mod digit_sums;
 mod fictitious_authors;
 mod garland;
 mod grammar;
@@ -16,6 +17,7 @@ mod word_problems;
 mod zipf_recall;
 
 pub use arithmetic::{Arithmetic, Task};
+pub use digit_sums::DigitSums;
 pub use fictitious_authors::{FictitiousAuthors, FictitiousFacts, REFUSALS};
 pub use garland::{Garland, GarlandPrompt, GarlandReward, illegal_transitions, repeated_words};
 pub use grammar::{Entropy, Grammar};

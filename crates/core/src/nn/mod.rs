@@ -24,7 +24,7 @@ pub use attention::{Attention, AttentionConfig};
 pub use cache::KvCache;
 pub use cifar_resnet::CifarResNet;
 pub use convnet::{ConvNet, ConvNetConfig, Head};
-pub use gpt::{Bias, BlockTrace, Gpt, GptConfig, Perceptron, Position};
+pub use gpt::{Bias, BlockTrace, Gpt, GptConfig, Pattern, Perceptron, Position};
 pub use lora::{LoraConfig, LoraTarget};
 pub use mlp::{Mlp, MlpConfig};
 pub use norm::Normalization;

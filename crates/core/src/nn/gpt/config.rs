@@ -1,5 +1,6 @@
 //! The shape of a decoder-only transformer.
 
+use super::Pattern;
 use crate::error::check_range;
 use crate::nn::attention::AttentionConfig;
 use crate::nn::{Normalization, Rotary, Scores};
@@ -76,6 +77,8 @@ pub struct GptConfig {
     pub tied: bool,
     /// From queries and keys to weights of attention.
     pub scores: Scores,
+    /// Which places are attended to.
+    pub pattern: Pattern,
 }
 
 impl GptConfig {
@@ -97,6 +100,7 @@ impl GptConfig {
             bias: Bias::ALL,
             tied: true,
             scores: Scores::default(),
+            pattern: Pattern::Dense,
         }
     }
 
@@ -140,6 +144,7 @@ impl GptConfig {
             ));
         }
         check_range("norm_eps", self.norm_eps, f64::MIN_POSITIVE..)?;
+        self.pattern.check()?;
         self.attention().check()
     }
 

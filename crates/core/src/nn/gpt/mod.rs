@@ -3,9 +3,11 @@
 
 mod config;
 mod lora;
+mod pattern;
 mod trace;
 
 pub use config::{Bias, GptConfig, Perceptron, Position};
+pub use pattern::Pattern;
 pub use trace::BlockTrace;
 
 use super::attention::{Attention, Place};
@@ -257,8 +259,13 @@ impl Gpt {
             }),
             None => self.rotary_table(t, embeddings.device()),
         };
-        let place = Place { past, rotary, mask: cache.as_ref().and_then(|c| c.mask(t)) };
+        let cached = cache.as_ref().and_then(|c| c.mask(t));
+        let mut masks = self.config.pattern.masks(cached, past, t, embeddings.device());
+        let mut place = Place { past, rotary, mask: None };
         for (i, block) in self.blocks.iter().enumerate() {
+            // The mask of this turn, which goes back afterwards.
+            let turn = i % masks.len();
+            place.mask = masks[turn].take();
             let mut seen = None;
             x = block.forward(&x, &place, cache.as_mut().map(|c| &mut c.layers[i]), |q, k| {
                 if traces.is_some() {
@@ -269,6 +276,7 @@ impl Gpt {
                 let scale = self.config.scores.factor(queries.size()[3]);
                 traces.push(BlockTrace { queries, keys, scale, output: x.shallow_clone() });
             }
+            masks[turn] = place.mask.take();
         }
         if let Some(c) = cache {
             c.len += t;
