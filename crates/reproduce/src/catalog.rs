@@ -279,6 +279,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "NeurIPS 2025",
     },
     Paper {
+        slug: "autoregressive-scaling",
+        area: "scaling",
+        title: "Scaling Laws for Autoregressive Generative Modeling",
+        authors: "Henighan, Kaplan, Katz, Chen, Hesse, Jackson, Jun, Brown, Dhariwal, Gray, Hallacy, Mann, Radford, Ramesh, Ryder, Ziegler, Schulman, Amodei, McCandlish",
+        year: 2020,
+        arxiv: "2010.14701",
+        venue: "arXiv",
+    },
+    Paper {
         slug: "implicit-bias-flatness",
         area: "scaling",
         title: "Same Pre-training Loss, Better Downstream: Implicit Bias Matters for Language Models",

@@ -57,6 +57,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &preference::SelfRationalization,
         &preference::SrpoExperiment,
         &scaling::LrAnnealingLaw,
+        &scaling::AutoregressiveScaling,
         &scaling::Grokking,
         &scaling::ImplicitBiasFlatness,
         &scaling::InductiveBias,

@@ -28,7 +28,8 @@ fn table_1_at_the_sizes_of_table_5() {
             close(published(domain).by_size.loss(n), want, 2e-5);
         }
     }
-    for (domain, want) in [("language", 1.293e9), ("image 8x8", 3.137e8), ("image 16x16", 3.084e8), ("video", 3.036e8)] {
+    for (domain, want) in [("language", 1.293e9), ("image 8x8", 3.137e8), ("image 16x16", 3.084e8), ("video", 3.036e8)]
+    {
         close(published(domain).best_size.unwrap().n(1.0), want, 1e-3);
     }
     close(published("math (extrapolate)").best_size.unwrap().n(1.0), 1.073e8, 1e-3);
@@ -67,8 +68,7 @@ fn units_of_compute() {
 
 #[test]
 fn sizes_of_table_5_are_the_published_ones() {
-    let n: Vec<f64> =
-        IMAGE_SIZES.iter().map(|&(d, n, _)| ScalingTransformer::image(1, 1, d, n).parameters()).collect();
+    let n: Vec<f64> = IMAGE_SIZES.iter().map(|&(d, n, _)| ScalingTransformer::image(1, 1, d, n).parameters()).collect();
     assert_eq!(n[..3], [12_288.0, 98_304.0, 786_432.0]);
     close(n[6], 3.22e9, 1e-3);
     assert_eq!(ScalingTransformer::text(1, 1, 64, 2).parameters(), 98_304.0);
@@ -122,7 +122,8 @@ fn percentiles_have_trends_of_their_own() {
     let sizes = [1e3, 1e4, 1e5, 1e6, 1e7];
     // Hard samples have a higher entropy and a smaller exponent.
     let loss = |n: f64, i: f64| 1.0 + i + (50.0 / n).powf(0.4 - 0.2 * i);
-    let losses: Vec<Vec<f64>> = sizes.iter().map(|&n| (0..=20).map(|i| loss(n, 0.05 * f64::from(i))).collect()).collect();
+    let losses: Vec<Vec<f64>> =
+        sizes.iter().map(|&n| (0..=20).map(|i| loss(n, 0.05 * f64::from(i))).collect()).collect();
     let trends = percentile_trends(&sizes, &losses, &[0.0, 50.0, 100.0], &FitOptions::default()).unwrap();
     for (trend, i) in trends.iter().zip([0.0, 0.5, 1.0]) {
         close(trend.fitted.law.l_inf, 1.0 + i, 1e-3);

@@ -51,8 +51,7 @@ impl DigitSums {
         let lowest = if digits == 1 { 0 } else { 10i64.pow(digits - 1) };
         let mut operand = || rng.random_range(lowest..10i64.pow(digits));
         let (a, b) = (operand(), operand());
-        let (question, answer) =
-            if rng.random() { (format!("{a}+{b}="), a + b) } else { (format!("{a}-{b}="), a - b) };
+        let (question, answer) = if rng.random() { (format!("{a}+{b}="), a + b) } else { (format!("{a}-{b}="), a - b) };
         (format!("{question}{answer};"), question.len())
     }
 

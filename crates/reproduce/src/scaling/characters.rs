@@ -14,7 +14,12 @@ pub(super) struct Characters {
 impl Characters {
     /// The text of a plan; the tokenizer knows the characters of `further` texts as well.
     pub fn load(plan: &Plan, further: &str) -> Result<Self> {
-        let text = load_text(&plan.dataset, plan.data_dir.as_deref(), plan.download)?;
+        Self::of(&plan.dataset, plan, further)
+    }
+
+    /// Of a text that the chosen data set does not name.
+    pub fn of(name: &str, plan: &Plan, further: &str) -> Result<Self> {
+        let text = load_text(name, plan.data_dir.as_deref(), plan.download)?;
         let tokenizer = CharTokenizer::from_text(&[text.as_str(), further].concat())?;
         Ok(Self { tokens: tokenizer.encode(&text)?, tokenizer })
     }

@@ -1,5 +1,6 @@
 //! Experiments of `autodidact-scaling`.
 
+mod autoregressive_scaling;
 mod characters;
 mod grokking;
 mod implicit_bias_flatness;
@@ -11,6 +12,7 @@ mod recall;
 mod scaling_law_estimation;
 mod training_instabilities;
 
+pub use autoregressive_scaling::AutoregressiveScaling;
 pub use grokking::Grokking;
 pub use implicit_bias_flatness::ImplicitBiasFlatness;
 pub use inductive_bias::InductiveBias;
