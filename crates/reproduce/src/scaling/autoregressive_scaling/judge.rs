@@ -7,7 +7,7 @@ use crate::verdict::{self, Finding, Verdict, estimate};
 use anyhow::{Context as _, Result};
 use autodidact_core::stats::{self, mean};
 use autodidact_scaling::autoregressive_scaling::{PfDays, Trend, infogain, log_n_fit, percentile_trends, reducible_r2};
-use autodidact_scaling::fit::{FitOptions, NOpt, PF_DAY, PowerLawPlusConst, lower_hull_log};
+use autodidact_scaling::fit::{FitOptions, NOpt, Objective, PF_DAY, PowerLawPlusConst, lower_hull_log};
 
 /// Percentiles of the losses of images.
 pub const PERCENTILES: [f64; 5] = [5.0, 20.0, 50.0, 80.0, 95.0];
@@ -384,7 +384,8 @@ impl Study<'_> {
             let points = self.by_position(domain)?;
             // Places whose pixels are always dark cost nothing, and have no logarithm.
             let points: Points = points.into_iter().map(|p| (p.0, p.1.max(1e-3))).collect();
-            let fitted = PowerLawPlusConst::fit(&points, &FitOptions::default())?;
+            let squares = FitOptions { objective: Objective::LeastSquares, ..Default::default() };
+            let fitted = PowerLawPlusConst::fit(&points, &squares)?;
             Ok(format!("{} {:.3} (exponent {:.2})", domain.name(), fitted.r2, fitted.law.alpha))
         };
         let both: Vec<String> = [Domain::Text, Domain::Images].into_iter().filter_map(|d| r2(d).ok()).collect();

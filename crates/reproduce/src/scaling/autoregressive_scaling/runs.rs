@@ -303,7 +303,8 @@ fn text(run: Run, c: &Config, context: &mut Context<'_>) -> Result<()> {
     let text = Characters::of(name, plan, "")?;
     let (train_part, validation) = text.split();
     let windows = Windows::new(train_part, c.text_context, plan.device)?;
-    let held_out = Windows::new(validation, c.text_context, plan.device)?.fixed(c.windows);
+    let validation = Windows::new(validation, c.text_context, plan.device)?;
+    let held_out = validation.fixed(c.windows);
     let vs = VarStore::new(plan.device);
     let vocab = text.vocabulary();
     let model = run.shape(vocab, 0, c.text_context).network(vs.root())?;
@@ -314,7 +315,8 @@ fn text(run: Run, c: &Config, context: &mut Context<'_>) -> Result<()> {
     };
     let test = || Ok(vec![(LOSS, mean(&tested(&model, &held_out, vocab)?))]);
     train(run, &vs, (c.steps, 0.0), c, context, loss, test)?;
-    let losses = tested(&model, &held_out, vocab)?;
+    // Single characters vary more than whole windows.
+    let losses = tested(&model, &validation.fixed(8 * c.windows), vocab)?;
     context.array(POSITIONS, list(&losses.mean_dim([0i64].as_slice(), false, Kind::Double))?);
     Ok(())
 }
