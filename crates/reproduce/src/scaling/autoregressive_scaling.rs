@@ -186,7 +186,7 @@ impl Experiment for AutoregressiveScaling {
                 "C6",
                 "Information between captions and images grows as log N",
                 "about 8 nats a caption at 1e9 parameters",
-                "I(label, image) = L(image | blank) - L(image | label) above 0 with its interval over seeds for all but the smallest two sizes; Spearman's correlation of mean I with ln N at least 0.9; infogain I/ln(classes) at most 1. Partly if some of these hold.",
+                "I(label, image) = L(image | blank) - L(image | label) above 0 with its interval over seeds for all but the smallest two sizes; Spearman's correlation of mean I with ln N at least 0.9; infogain I/ln 10 at most 1. Partly if some of these hold.",
             ),
             Claim::new(
                 "C7",
