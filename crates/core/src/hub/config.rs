@@ -1,6 +1,8 @@
 //! `config.json` of Hugging Face's GPT-2, Llama and Qwen2.
 
-use crate::nn::{Bias, GptConfig, Normalization, Perceptron, Position, Rotary, RotaryScaling, Scores, yarn_attention};
+use crate::nn::{
+    Bias, GptConfig, Normalization, Pattern, Perceptron, Position, Rotary, RotaryScaling, Scores, yarn_attention,
+};
 use crate::{Error, Result};
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -208,7 +210,7 @@ fn parse_rotary(fields: &Fields, context: i64) -> Result<Rotary> {
 
 /// The family of a network.
 pub(super) fn family(c: &GptConfig) -> Result<Family> {
-    let common = c.scores == Scores::default();
+    let common = c.scores == Scores::default() && c.pattern == Pattern::Dense;
     let llama =
         common && c.norm == Normalization::Rms && c.perceptron == Perceptron::SwiGlu && c.position != Position::Learned;
     let gpt2 = common
