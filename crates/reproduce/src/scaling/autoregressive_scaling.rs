@@ -7,6 +7,7 @@
 mod judge;
 mod plots;
 mod runs;
+mod study;
 
 use crate::experiment::{Cell, Claim, Experiment, Plan, Scale, check_list};
 use crate::plot::Plot;

@@ -1,22 +1,17 @@
 //! Laws of the finished runs, and the findings.
 
 use super::runs::{Domain, Run};
-use super::{Config, LONGER, LOSS, POSITIONS, SAMPLES, SCRATCH, TOKENS, TOLD, TUNED};
+use super::study::{PERCENTILES, Points, Study};
+use super::{Config, SCRATCH, TOKENS, TUNED};
 use crate::results::Results;
 use crate::verdict::{self, Finding, Verdict, estimate};
 use anyhow::{Context as _, Result};
 use autodidact_core::stats::{self, mean};
-use autodidact_scaling::autoregressive_scaling::{PfDays, Trend, infogain, log_n_fit, percentile_trends, reducible_r2};
-use autodidact_scaling::fit::{FitOptions, NOpt, Objective, PF_DAY, PowerLawPlusConst, lower_hull_log};
-
-/// Percentiles of the losses of images.
-pub const PERCENTILES: [f64; 5] = [5.0, 20.0, 50.0, 80.0, 95.0];
+use autodidact_scaling::autoregressive_scaling::{Trend, infogain, log_n_fit, reducible_r2};
+use autodidact_scaling::fit::{FitOptions, NOpt, Objective, PF_DAY, PowerLawPlusConst};
 
 /// Domains whose constants are not known beforehand.
 const UNKNOWN: [Domain; 3] = [Domain::Images, Domain::Arithmetic, Domain::Text];
-
-/// `(x, loss)`.
-pub type Points = Vec<(f64, f64)>;
 
 /// The finding of every claim.
 pub fn findings(results: &Results, c: &Config) -> Result<Vec<Finding>> {
@@ -43,12 +38,6 @@ pub fn findings(results: &Results, c: &Config) -> Result<Vec<Finding>> {
     Ok(all)
 }
 
-/// The finished runs of all seeds.
-pub struct Study<'a> {
-    pub results: &'a Results,
-    pub c: &'a Config,
-}
-
 /// `R^2` of the line of `y` on `x`, and of the plane of `y` on `x` and `z`.
 fn explained(x: &[f64], z: &[f64], y: &[f64]) -> Result<(f64, f64)> {
     let first = stats::pearson(x, y)?.powi(2);
@@ -70,54 +59,9 @@ fn joined(values: &[f64], digits: usize) -> String {
 }
 
 impl Study<'_> {
-    pub fn seeds(&self) -> &[u64] {
-        &self.results.plan().seeds
-    }
-
-    fn by_seed<T>(&self, of: impl Fn(u64) -> Result<T>) -> Result<Vec<T>> {
-        self.seeds().iter().map(|&s| of(s)).collect()
-    }
-
     fn finding(&self, id: &'static str, values: &[f64], verdict: Verdict, note: String) -> Finding {
         let verdict = verdict.with_seeds(self.seeds().len());
         Finding { id, estimate: estimate(values), baseline: None, verdict, note }
-    }
-
-    /// `(step, loss)` of a run's tests.
-    fn tests(&self, run: &Run, seed: u64) -> Result<Points> {
-        self.results.series(&run.arm(), seed, LOSS)
-    }
-
-    /// `(compute in PF-days, loss)` of a run's tests.
-    pub fn curve(&self, run: &Run, seed: u64) -> Result<Points> {
-        let tokens = self.results.value(&run.arm(), seed, TOKENS)?;
-        let of = |(step, loss)| (PfDays::of_training(run.weights(), step * tokens).0, loss);
-        Ok(self.tests(run, seed)?.into_iter().map(of).collect())
-    }
-
-    pub fn curves(&self, domain: Domain, seed: u64) -> Result<Vec<Points>> {
-        domain.runs(self.c).iter().map(|run| self.curve(run, seed)).collect()
-    }
-
-    /// The step and the loss of the best test.
-    fn best(&self, run: &Run, seed: u64) -> Result<(f64, f64)> {
-        let tests = self.tests(run, seed)?;
-        tests.into_iter().min_by(|a, b| a.1.total_cmp(&b.1)).context("no test of the run")
-    }
-
-    /// `(N, lowest loss)`.
-    pub fn sizes(&self, domain: Domain, seed: u64) -> Result<Points> {
-        domain.runs(self.c).iter().map(|run| Ok((run.weights(), self.best(run, seed)?.1))).collect()
-    }
-
-    /// The law of sizes.
-    pub fn law(&self, domain: Domain, seed: u64) -> Result<PowerLawPlusConst> {
-        Ok(PowerLawPlusConst::fit(&self.sizes(domain, seed)?, &FitOptions::default())?.law)
-    }
-
-    /// The law of compute, below all learning curves.
-    pub fn frontier(&self, domain: Domain, seed: u64) -> Result<PowerLawPlusConst> {
-        Ok(PowerLawPlusConst::fit_frontier(&self.curves(domain, seed)?, &FitOptions::default())?.law)
     }
 
     /// C1.
@@ -165,21 +109,6 @@ impl Study<'_> {
             joined(&shares, 2),
         );
         Ok(self.finding("C1", &lowest, Verdict::all(&parts), note))
-    }
-
-    /// Learning curves over the three largest decades of compute, and the corners of their hull as `(compute, N)`.
-    pub fn corners(&self, domain: Domain, seed: u64) -> Result<Points> {
-        let curves = self.curves(domain, seed)?;
-        let most = curves.iter().flatten().map(|p| p.0).fold(0.0, f64::max);
-        let sized = domain.runs(self.c);
-        let points: Vec<(f64, (f64, f64))> = curves
-            .into_iter()
-            .zip(&sized)
-            .flat_map(|(curve, run)| curve.into_iter().map(|p| (run.weights(), p)))
-            .filter(|(_, p)| p.0 >= most / 1e3)
-            .collect();
-        let hull = lower_hull_log(&points.iter().map(|p| p.1).collect::<Vec<_>>())?;
-        Ok(hull.into_iter().map(|i| (points[i].1.0, points[i].0)).collect())
     }
 
     /// C2.
@@ -239,14 +168,6 @@ impl Study<'_> {
         Ok(self.finding("C4", &best[..1], verdict, note))
     }
 
-    pub fn trends(&self, seed: u64) -> Result<Vec<Trend>> {
-        let runs = Domain::Images.runs(self.c);
-        let sizes: Vec<f64> = runs.iter().map(Run::weights).collect();
-        let losses = runs.iter().map(|r| Ok(self.results.array(&r.arm(), seed, SAMPLES)?.to_vec()));
-        let losses = losses.collect::<Result<Vec<Vec<f64>>>>()?;
-        Ok(percentile_trends(&sizes, &losses, &PERCENTILES, &FitOptions::default())?)
-    }
-
     /// C5.
     fn percentiles(&self) -> Result<Finding> {
         let trends = self.by_seed(|seed| self.trends(seed))?;
@@ -262,18 +183,6 @@ impl Study<'_> {
         let parts: Vec<Verdict> = r2.iter().map(|r| Verdict::of(*r >= 0.95)).collect();
         let note = format!("Lowest R^2 of the percentiles by seed. Means (nats per image): {}.", list.join("; "));
         Ok(self.finding("C5", &lowest, Verdict::all(&parts), note))
-    }
-
-    /// Information of labels about images by size, nats per image.
-    pub fn information(&self, seed: u64) -> Result<Points> {
-        let of = |run: &Run| {
-            let (step, blank) = self.best(run, seed)?;
-            let told = self.results.series(&run.arm(), seed, TOLD)?;
-            let told = told.into_iter().find(|p| p.0 == step).context("no test behind the label")?.1;
-            let tokens = self.results.value(&run.arm(), seed, TOKENS)? / self.c.batch as f64;
-            Ok((run.weights(), tokens * (blank - told)))
-        };
-        Domain::Images.runs(self.c).iter().map(of).collect()
     }
 
     /// C6.
@@ -301,12 +210,6 @@ impl Study<'_> {
             joined(&law.iter().map(|l| l.1).collect::<Vec<_>>(), 3),
         );
         Ok(self.finding("C6", &of(sizes.len() - 1), Verdict::all(&parts.map(Verdict::of)), note))
-    }
-
-    /// `(loss on the digits of training, loss on longer numbers)` of a run's tests.
-    pub fn hard(&self, run: &Run, seed: u64) -> Result<Points> {
-        let longer = self.results.series(&run.arm(), seed, LONGER)?;
-        Ok(self.tests(run, seed)?.iter().zip(longer).map(|(a, b)| (a.1, b.1)).collect())
     }
 
     /// C7.
@@ -342,12 +245,6 @@ impl Study<'_> {
         Ok(self.finding("C7", &line, verdict, note))
     }
 
-    /// Errors of a metric by size, one row per seed.
-    pub fn errors(&self, metric: &str) -> Result<Vec<Vec<f64>>> {
-        let runs = Domain::Images.runs(self.c);
-        self.by_seed(|s| runs.iter().map(|r| self.results.value(&r.arm(), s, metric)).collect())
-    }
-
     /// C8.
     fn classification(&self) -> Result<Finding> {
         let runs = Domain::Images.runs(self.c);
@@ -369,13 +266,6 @@ impl Study<'_> {
         );
         let verdict = Verdict::all(&[falls.verdict, more.verdict]);
         Ok(Finding { id: "C8", estimate: more.estimate, baseline: Some(1.0), verdict, note })
-    }
-
-    /// `(position from 1, loss)` of the largest network, averaged over seeds.
-    pub fn by_position(&self, domain: Domain) -> Result<Points> {
-        let run = domain.runs(self.c).pop().context("no sizes")?;
-        let losses = self.results.mean_array(&run.arm(), POSITIONS)?;
-        Ok((1..).zip(losses).map(|(t, loss)| (f64::from(t), loss)).collect())
     }
 
     /// C9.
@@ -426,6 +316,7 @@ impl Study<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{LONGER, LOSS, POSITIONS, SAMPLES, TOLD};
     use super::*;
     use crate::experiment::{Experiment as _, Plan, Scale};
     use crate::runner::{CellRecord, MetricPoint};

@@ -1,7 +1,7 @@
 //! Plots: means over seeds where they are possible, else the first seed.
 
-use super::judge::{PERCENTILES, Points, Study};
 use super::runs::{Domain, Run};
+use super::study::{PERCENTILES, Points, Study};
 use super::{Config, SCRATCH, TUNED};
 use crate::plot::{Plot, Series};
 use crate::results::Results;
