@@ -1,6 +1,6 @@
 //! Data for autodidact: loaders of published formats, generators, augmentations, batches.
 //!
-//! - [`load_images`], [`load_text`] and [`load_interactions`] load a data set by name, [`fetch`] downloads published ones;
+//! - [`load_images`], [`load_text`], [`load_parallel`] and [`load_interactions`] load a data set by name, [`fetch`] downloads published ones;
 //! - [`image`]: labelled images and their formats (CIFAR, IDX, folders), the shipped digits, procedural shapes;
 //! - [`augment`]: batched augmentations, every image with its own parameters;
 //! - [`batch`]: shuffled epochs as a function of the step, and batches built ahead of the training thread;
@@ -49,5 +49,6 @@ pub mod tabular;
 pub mod text;
 
 pub use names::{
-    IMAGE_SETS, INTERACTION_SETS, TEXTS, default_data_dir, find, fingerprint, load_images, load_interactions, load_text,
+    IMAGE_SETS, INTERACTION_SETS, PARALLEL_TEXTS, TEXTS, default_data_dir, find, fingerprint, load_images,
+    load_interactions, load_parallel, load_text,
 };

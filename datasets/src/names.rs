@@ -4,6 +4,7 @@ use crate::fetch::{self, Source};
 use crate::image::{self, ImageSet};
 use crate::interactions::{self, Interactions};
 use crate::synthetic::{Grammar, MarkovShop};
+use crate::text::ParallelText;
 use autodidact_core::seed::derive;
 use autodidact_core::{Error, Result};
 use sha2::{Digest, Sha256};
@@ -15,6 +16,9 @@ pub const IMAGE_SETS: [&str; 6] = ["digits", "shapes", "mnist", "fashion-mnist",
 
 /// Names that [`load_text`] knows.
 pub const TEXTS: [&str; 2] = ["grammar", "tinyshakespeare"];
+
+/// Names that [`load_parallel`] knows.
+pub const PARALLEL_TEXTS: [&str; 1] = ["multi30k"];
 
 /// Names that [`load_interactions`] knows.
 pub const INTERACTION_SETS: [&str; 4] = ["markov", "ml-100k", "ml-1m", "amazon-beauty"];
@@ -51,6 +55,16 @@ pub fn load_text(name: &str, data_dir: Option<&Path>, download: bool) -> Result<
         "grammar" => Grammar::default().text(1_000_000, 0),
         name => crate::text::read_text(&find(name, data_dir, download, &mut |_, _| {})?),
     }
+}
+
+/// Loads sentences of English with their translations into German: `multi30k` (29,000 + 1,014 + 1,000 captions, looked for as in
+/// [`load_images`] below `multi30k/`; not downloaded).
+///
+/// # Errors
+/// An unknown name, files that are missing or break their format.
+pub fn load_parallel(name: &str, data_dir: Option<&Path>) -> Result<ParallelText> {
+    let name = canonical(name, &PARALLEL_TEXTS)?;
+    crate::text::multi30k(&find(name, data_dir, false, &mut |_, _| {})?)
 }
 
 /// Loads interactions of users with items, without the users and items of fewer than five (but for the generated ones).
@@ -93,14 +107,14 @@ pub fn find(name: &str, data_dir: Option<&Path>, download: bool, progress: fetch
 }
 
 /// Identifies the content of a data set: `built in` for those that are shipped or generated (among them `scenes`, of
-/// [`scenes`](image::scenes), and `garland`, `registers` and `hidden-markov`, of [`synthetic`](crate::synthetic)), else the SHA-256 (64 hexadecimal
+/// [`scenes`](image::scenes), and `garland`, `registers`, `hidden-markov` and `translation-world`, of [`synthetic`](crate::synthetic)), else the SHA-256 (64 hexadecimal
 /// digits) of the list of its files' digests and names; the files are looked for as in [`load_images`].
 ///
 /// # Errors
 /// An unknown name, files that are missing or cannot be read.
 pub fn fingerprint(name: &str, data_dir: Option<&Path>, download: bool) -> Result<String> {
-    const GENERATED: [&str; 4] = ["scenes", "garland", "registers", "hidden-markov"];
-    let known = [&IMAGE_SETS[..], &TEXTS, &INTERACTION_SETS, &GENERATED].concat();
+    const GENERATED: [&str; 5] = ["scenes", "garland", "registers", "hidden-markov", "translation-world"];
+    let known = [&IMAGE_SETS[..], &TEXTS, &PARALLEL_TEXTS, &INTERACTION_SETS, &GENERATED].concat();
     let canonical = canonical(name, &known)?;
     if GENERATED.contains(&canonical) || ["digits", "shapes", "grammar", "markov"].contains(&canonical) {
         return Ok("built in".into());

@@ -87,3 +87,28 @@ pub fn parallel_sentences(source: &Path, target: &Path) -> Result<Vec<(String, S
     }
     Ok(a.lines().zip(b.lines()).map(|(a, b)| (a.trim().to_owned(), b.trim().to_owned())).collect())
 }
+
+/// Sentences with their translations, in three parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParallelText {
+    /// For training.
+    pub train: Vec<(String, String)>,
+    /// For choices.
+    pub validation: Vec<(String, String)>,
+    /// For the result.
+    pub test: Vec<(String, String)>,
+}
+
+/// Multi30k (Elliott et al., 2016) from English, its original, to German: `train`, `val` and `test_2016_flickr` in a folder, each with the
+/// ending of its language, plain or compressed.
+///
+/// # Errors
+/// Files that are missing, or of different lengths.
+pub fn multi30k(folder: &Path) -> Result<ParallelText> {
+    let file = |part: &str, language: &str| {
+        let compressed = folder.join(format!("{part}.{language}.gz"));
+        if compressed.is_file() { compressed } else { folder.join(format!("{part}.{language}")) }
+    };
+    let part = |name: &str| parallel_sentences(&file(name, "en"), &file(name, "de"));
+    Ok(ParallelText { train: part("train")?, validation: part("val")?, test: part("test_2016_flickr")? })
+}

@@ -6,7 +6,7 @@ use autodidact_datasets::audio::read_wav;
 use autodidact_datasets::image::cifar10;
 use autodidact_datasets::tabular::{read_arff, read_csv};
 use autodidact_datasets::text::{JsonLines, parallel_sentences};
-use autodidact_datasets::{load_images, load_text};
+use autodidact_datasets::{load_images, load_parallel, load_text};
 use std::path::PathBuf;
 use tch::{Kind, Tensor};
 
@@ -81,6 +81,9 @@ fn multi30k_sentences_pair_up() {
     let file = |name: &str| folder.join("multi30k").join(name);
     let pairs = parallel_sentences(&file("train.en.gz"), &file("train.de.gz")).unwrap();
     assert_eq!(pairs.len(), 29_000);
+    let all = load_parallel("multi30k", Some(&folder)).unwrap();
+    assert_eq!((all.train.len(), all.validation.len(), all.test.len()), (29_000, 1014, 1000));
+    assert_eq!(all.train[0], pairs[0]);
 }
 
 #[test]

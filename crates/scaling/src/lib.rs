@@ -23,3 +23,4 @@ pub mod lr_annealing_law;
 pub mod monitors;
 pub mod scaling_law_estimation;
 pub mod training_instabilities;
+pub mod translation_scaling;

@@ -1,5 +1,6 @@
 //! Measures of classifiers and representations.
 
+mod bleu;
 mod confusion;
 mod knn;
 mod logistic;
@@ -7,6 +8,7 @@ mod probe;
 mod rouge;
 mod spectrum;
 
+pub use bleu::{Bleu, BleuCounts, Smoothing, corpus_bleu, tokenize_13a};
 pub use confusion::ConfusionMatrix;
 pub use knn::{Knn, Vote};
 pub use logistic::{LogisticRegression, LogisticRegressionConfig};

@@ -87,6 +87,13 @@ impl KvCache {
         Ok(rows)
     }
 
+    /// Rows of these indices, of which some may be repeated and others missing.
+    pub(super) fn select(&mut self, rows: &Tensor) {
+        for buffer in self.layers.iter_mut().flat_map(|(k, v)| [k, v]) {
+            *buffer = buffer.index_select(0, rows);
+        }
+    }
+
     /// Positions `[B, t]` of the next `t` places, counted from each row's first token (0 in the padding), where rows differ.
     pub(super) fn positions(&self, t: i64) -> Option<Tensor> {
         let before = &self.padding.as_ref()?.before;
