@@ -351,6 +351,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "ICLR 2024",
     },
     Paper {
+        slug: "translation-scaling",
+        area: "scaling",
+        title: "Scaling Laws for Neural Machine Translation",
+        authors: "Ghorbani, Firat, Freitag, Bapna, Krikun, Garcia, Chelba, Cherry",
+        year: 2021,
+        arxiv: "2109.07740",
+        venue: "ICLR 2022",
+    },
+    Paper {
         slug: "homeostatic",
         area: "unlearning",
         title: "Need is All You Need: Homeostatic Neural Networks Adapt to Concept Shift",

@@ -65,6 +65,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &scaling::LossReweighting,
         &scaling::ScalingLawEstimation,
         &scaling::TrainingInstabilities,
+        &scaling::TranslationScaling,
         &unlearning::Homeostatic,
         &pruning::EssentialSparsity,
         &pruning::ThreeRegimes,

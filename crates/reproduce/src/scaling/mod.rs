@@ -11,6 +11,7 @@ mod lr_annealing_law;
 mod recall;
 mod scaling_law_estimation;
 mod training_instabilities;
+mod translation_scaling;
 
 pub use autoregressive_scaling::AutoregressiveScaling;
 pub use grokking::Grokking;
@@ -21,3 +22,4 @@ pub use loss_reweighting::LossReweighting;
 pub use lr_annealing_law::LrAnnealingLaw;
 pub use scaling_law_estimation::ScalingLawEstimation;
 pub use training_instabilities::TrainingInstabilities;
+pub use translation_scaling::TranslationScaling;

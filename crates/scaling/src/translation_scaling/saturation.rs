@@ -1,7 +1,6 @@
 //! Whether BLEU levels off below some loss.
 
 use super::logs;
-use autodidact_core::stats::mean;
 use autodidact_core::{Error, Result, seed};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -137,6 +136,7 @@ impl Design {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use autodidact_core::stats::mean;
 
     #[test]
     fn a_bent_line_is_found_by_least_squares() {
@@ -145,7 +145,7 @@ mod tests {
         let line = Design::new(&x, Some(2.0)).fit(&y);
         assert!(line.sse < 1e-20 && (line.slopes[0] + 0.5).abs() < 1e-10 && (line.slopes[1] + 1.5).abs() < 1e-10);
         let straight = Design::new(&x, None).fit(&[1.0, 3.0, 4.0, 4.0, 5.0, 7.0]);
-        // The sums of squares about the means (2.5, 4) are 17.5 and 17.5 in products: 18 / 17.5.
+        // About the means (2.5, 4) the products sum to 18, the squares of x to 17.5.
         assert!((straight.slopes[0] - 18.0 / 17.5).abs() < 1e-12, "{}", straight.slopes[0]);
         assert!((mean(&straight.fitted) - 4.0).abs() < 1e-12);
     }
