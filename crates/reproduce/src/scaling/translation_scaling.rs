@@ -172,7 +172,7 @@ fn floor_of(test: &str) -> String {
 }
 
 /// The test sets that a data set has.
-fn tests(dataset: &str) -> &'static [&'static str] {
+fn test_sets(dataset: &str) -> &'static [&'static str] {
     if dataset == WORLD { &TESTS } else { &TESTS[..1] }
 }
 
@@ -287,7 +287,7 @@ impl Experiment for TranslationScaling {
             fixed: 2,
             symmetric: vec![1, 4],
             batch: 32,
-            steps: 1500,
+            steps: 1200,
             warmup: 100,
             peak: 2e-3,
             weight_decay: 0.01,
@@ -350,7 +350,7 @@ impl Experiment for TranslationScaling {
         let Some(m) = m else { anyhow::bail!("unknown arm {}", cell.arm) };
         let device = context.plan.device;
         let corpus = Corpus::load(context.plan, &c)?;
-        let (validation, test_sets) = corpus.held_out(&c, device)?;
+        let (validation, sets) = corpus.held_out(&c, device)?;
 
         // The same batches for every model of a seed.
         let seed = context.seed("train");
@@ -375,7 +375,7 @@ impl Experiment for TranslationScaling {
                 context.progress(p.done, p.total, p.loss);
                 if let Some(validation) = validation.as_ref().filter(|_| p.done % c.every == 0 || p.done == p.total) {
                     p.log(VALIDATION, loss(&model, validation)?)?;
-                    for test in &test_sets {
+                    for test in &sets {
                         p.log(&loss_of(test.name), loss(&model, test)?)?;
                     }
                 }
@@ -384,7 +384,7 @@ impl Experiment for TranslationScaling {
         )?;
         context.log(&history);
         let best = history.logged.iter().filter(|l| l.metric == VALIDATION).min_by(|a, b| a.value.total_cmp(&b.value));
-        for test in &test_sets {
+        for test in &sets {
             let name = loss_of(test.name);
             let at_best = |done| history.logged.iter().find(|l| l.done == done && l.metric == name).map(|l| l.value);
             let value = match best.and_then(|b| at_best(b.done)) {

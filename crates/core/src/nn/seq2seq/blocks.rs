@@ -20,6 +20,12 @@ fn linear(p: Path, input: i64, output: i64, bias: bool) -> Linear {
     made
 }
 
+/// Weights of projections that write to the residual stream, which start smaller the more of them there are: over the root of `writes`.
+fn soften(projections: &[&Linear], writes: usize) {
+    let factor = (writes as f64).powf(-0.5);
+    tch::no_grad(|| projections.iter().for_each(|l| drop(l.ws.shallow_clone().g_mul_scalar_(factor))));
+}
+
 /// `down(relu(up(x)))`.
 #[derive(Debug)]
 struct Perceptron {
@@ -47,12 +53,14 @@ pub(super) struct EncoderBlock {
 
 impl EncoderBlock {
     pub fn new(p: &Path, c: &Seq2SeqConfig) -> Result<Self> {
-        Ok(Self {
+        let block = Self {
             norm1: layers::layer_norm(p / "norm1", c.width),
             attention: Attention::with(p / "attention", &c.attention(false), linear)?,
             norm2: layers::layer_norm(p / "norm2", c.width),
             perceptron: Perceptron::new(p, c),
-        })
+        };
+        soften(&[block.attention.linears()[1], &block.perceptron.down], 2 * c.encoder_layers);
+        Ok(block)
     }
 
     /// `x [B, S, width]` with `mask [B, 1, 1, S]` of what may be seen.
@@ -95,7 +103,7 @@ pub(super) struct DecoderBlock {
 impl DecoderBlock {
     pub fn new(p: &Path, c: &Seq2SeqConfig) -> Result<Self> {
         let cross = p / "cross";
-        Ok(Self {
+        let block = Self {
             heads: c.heads,
             norm1: layers::layer_norm(p / "norm1", c.width),
             attention: Attention::with(p / "attention", &c.attention(true), linear)?,
@@ -105,7 +113,10 @@ impl DecoderBlock {
             out: linear(&cross / "out", c.width, c.width, true),
             norm3: layers::layer_norm(p / "norm3", c.width),
             perceptron: Perceptron::new(p, c),
-        })
+        };
+        let writers = [block.attention.linears()[1], &block.out, &block.perceptron.down];
+        soften(&writers, 3 * c.decoder_layers);
+        Ok(block)
     }
 
     /// What the block attends to of the encoder's states `[B, S, width]`.

@@ -62,8 +62,8 @@ fn sinusoids(length: i64, width: i64) -> Tensor {
 }
 
 impl Seq2Seq {
-    /// A network with fresh weights under `p`: matrices uniform as Glorot and Bengio's (2010), biases 0, embeddings and head normal with
-    /// deviation `1/sqrt(width)`.
+    /// A network with fresh weights under `p`: matrices uniform as Glorot and Bengio's (2010), those that write to a stack's residual
+    /// stream over the root of their number, biases 0, embeddings and head normal with deviation `1/sqrt(width)`.
     ///
     /// # Errors
     /// Sizes that are not positive, heads that do not divide the width, settings out of range.

@@ -37,7 +37,7 @@ pub struct Part {
 
 /// Where sentences come from.
 pub enum Corpus {
-    World(ParallelLanguages),
+    World(Box<ParallelLanguages>),
     Text(Box<Text>),
 }
 
@@ -90,7 +90,7 @@ fn words(sentence: &str) -> Vec<String> {
 impl Corpus {
     pub fn load(plan: &Plan, c: &Config) -> Result<Self> {
         if plan.dataset == WORLD {
-            return Ok(Self::World(TranslationWorld::default().build()?));
+            return Ok(Self::World(Box::new(TranslationWorld::default().build()?)));
         }
         let ParallelText { train, validation, test } = load_parallel(&plan.dataset, plan.data_dir.as_deref())?;
         let (a, b): (Vec<_>, Vec<_>) = train.iter().map(|(a, b)| (words(a), words(b))).unzip();

@@ -1,6 +1,6 @@
 //! Plots of the finished models.
 
-use super::{Config, Model, bleu_of, judge, loss_of, mean, tests};
+use super::{Config, Model, bleu_of, judge, loss_of, mean, test_sets};
 use crate::plot::{Plot, Series};
 use crate::results::Results;
 use crate::verdict::summary;
@@ -23,7 +23,7 @@ fn observed(
 }
 
 pub fn all(results: &Results, c: &Config) -> Result<Vec<Plot>> {
-    let tests = tests(&results.plan().dataset);
+    let tests = test_sets(&results.plan().dataset);
     let laws = tests.iter().map(|t| Ok(judge::joint(results, c, t)?.law)).collect::<Result<Vec<BivariateLaw>>>()?;
     let mut plots = vec![];
     for (k, name, stack, models) in
