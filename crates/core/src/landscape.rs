@@ -93,11 +93,14 @@ pub fn recalibrate_batch_norm(
             sums.iter_mut().zip(&buffers).for_each(|(s, b)| *s += b);
             count += 1;
         }
+    });
+    check_range("batches of a recalibration", f64::from(count), 1.0..)?;
+    tch::no_grad(|| {
         for (b, sum) in buffers.iter_mut().zip(&sums) {
-            b.copy_(&(sum / (MOMENTUM * f64::from(count.max(1)))));
+            b.copy_(&(sum / (MOMENTUM * f64::from(count))));
         }
     });
-    check_range("batches of a recalibration", f64::from(count), 1.0..)
+    Ok(())
 }
 
 /// How much the highest error on a way exceeds the mean of those at its ends (Frankle et al., 2020; arXiv 1912.05671): errors from end

@@ -161,10 +161,11 @@ impl Flat {
                 Averaging::BatchMean => p.mean_dim([0i64].as_slice(), true, None::<Kind>),
             }
         };
-        let (template, forget) = (p(templates), p(forget));
-        if template.size() != forget.size() {
-            return Err(Error::shape("answers to forget", format!("{:?} as the templates'", template.size()), &forget));
+        let (of_template, of_forget) = (templates.tokens(), forget.tokens());
+        if of_template.size() != of_forget.size() {
+            let expected = format!("{:?} as the templates'", of_template.size());
+            return Err(Error::shape("answers to forget", expected, &of_forget));
         }
-        Ok(self.divergence.loss(&template, &forget).mean(None::<Kind>))
+        Ok(self.divergence.loss(&p(templates), &p(forget)).mean(None::<Kind>))
     }
 }

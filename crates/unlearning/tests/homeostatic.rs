@@ -270,6 +270,8 @@ fn swaps_come_at_their_spacing_and_count_from_the_new_labels() {
     };
     assert_eq!(count(Spacing::Every(50), 1).swaps, [50, 100, 150, 200]);
     assert!(count(Spacing::Never, 3).swaps.is_empty());
+    // A spacing inside of minibatches counts at their ends.
+    assert_eq!(count(Spacing::Every(25), 1).swaps, [30, 50, 80, 100, 130, 150, 180, 200]);
     // Not after an epoch's first minibatch.
     assert_eq!(count(Spacing::Every(10), 1).swaps.len(), 19);
     let seasons = count(Spacing::Seasons { slow: 200, fast: 50, epochs: 2 }, 6);

@@ -32,6 +32,9 @@ fn forgetting_is_compared_with_never_having_known() {
     assert!((quality.log10_p() - 1.9823e-29f64.log10()).abs() < 1e-4);
     assert_eq!(forget_quality(&ignorant, &ignorant).unwrap().p(), 1.0);
     assert!(forget_quality(&[], &ignorant).is_err());
+    // Of a model that has diverged, too.
+    let diverged = Losses { paraphrase: 1.0, perturbed: vec![5000.0] };
+    assert_eq!(forget_quality(&vec![diverged; 50], &ignorant).unwrap().statistic, 1.0);
 }
 
 #[test]

@@ -93,7 +93,7 @@ pub struct FictitiousAuthors {
     pub world: usize,
     /// Questions about people that nobody knows, which are answered by a refusal.
     pub unknown: usize,
-    /// Of the integer that everything is generated from.
+    /// The integer that everything is generated from.
     pub seed: u64,
 }
 
@@ -133,8 +133,9 @@ impl FictitiousAuthors {
     /// ```
     ///
     /// # Errors
-    /// More people than there are names (4,800, of which 40 are mentors).
+    /// More people than there are names (4,800, of which 40 are mentors), or more things than words for them (4,900).
     pub fn generate(&self) -> Result<FictitiousFacts> {
+        check_range("things", self.world as f64, ..=4900.0)?;
         let mut rng = SplitMix(self.seed);
         let lists = Lists::new(self.world, &mut rng);
         let mut names = lists.names.clone();
@@ -350,5 +351,6 @@ mod tests {
         assert_ne!(again.authors[0], facts.authors[0]);
         let crowd = FictitiousAuthors { authors: 3000, ..Default::default() };
         assert!(crowd.generate().is_err());
+        assert!(FictitiousAuthors { world: 4901, ..Default::default() }.generate().is_err());
     }
 }

@@ -50,6 +50,8 @@ struct Config {
     last_epochs: usize,
     /// Largest barrier of connected networks.
     eps: f64,
+    /// Barrier that the hardest pruned, coldest networks should have.
+    barrier: f64,
 }
 
 impl Config {
@@ -74,6 +76,7 @@ impl Config {
             ("points", self.points as f64, 3.0),
             ("last_epochs", self.last_epochs as f64, 1.0),
             ("eps", self.eps, f64::MIN_POSITIVE),
+            ("barrier", self.barrier, f64::MIN_POSITIVE),
         ] {
             check_range(what, value, low..)?;
         }
@@ -91,6 +94,16 @@ impl Config {
         check_list("rhos", &self.rhos, f64::MIN_POSITIVE..)?;
         let batches: Vec<f64> = self.batches.iter().map(|b| *b as f64).collect();
         check_list("batches", &batches, 2.0..=self.images.0 as f64)?;
+        let mut distinct = batches.clone();
+        distinct.extend(&self.rhos);
+        distinct.sort_unstable_by(f64::total_cmp);
+        if distinct.windows(2).any(|w| w[0] == w[1]) {
+            return Err(Error::value("batches and rhos", "different ones", format!("{distinct:?}")).into());
+        }
+        let steps = self.epochs * (self.images.0 / self.batch);
+        if (self.stops[0] * steps as f64).round() < 1.0 {
+            return Err(Error::value("stops", format!("a step at least of {steps}"), self.stops[0]).into());
+        }
         if self.batches.contains(&self.batch) {
             return Err(Error::value("batches", format!("others than batch = {}", self.batch), self.batch).into());
         }
@@ -170,7 +183,7 @@ impl Experiment for ThreeRegimes {
                 "C2",
                 "Networks pruned hard from cold training are badly connected, sharply so",
                 "down to -0.65 left of 10 to 14 % and colder than 85 epochs, about 0 elsewhere",
-                "Mean connectivity at the lowest density from the coldest training: at most -0.05 and at least 0.05 below that at the highest density; and below that of the hottest training at the lowest density. Partly if one half.",
+                "Mean connectivity at the lowest density from the coldest training: at most -0.05 and at least 0.05 below that at the highest density (0.3 at full scale); and below that of the hottest training at the lowest density. Partly if one half.",
             ),
             Claim::new(
                 "C3",
@@ -182,13 +195,13 @@ impl Experiment for ThreeRegimes {
                 "C4",
                 "The regime tells the direction of improvement",
                 "rule",
-                "From either side of all pairs of neighbouring temperatures (by seed and density) whose errors differ by 1 point or more, the rule (connectivity below -0.05: hotter, else colder) points to the better of the two in 75 % or more.",
+                "From either side of all pairs of neighbouring temperatures (by seed and density) whose errors differ by 1 point or more, the rule (connectivity below -0.05: hotter, else colder) points to the better of the two in 75 % or more, and more often than the best constant answer.",
             ),
             Claim::new(
                 "C5",
                 "The same holds with the batch size as temperature",
                 "figure",
-                "At every batch size mean CKA is larger at the highest density than at the lowest, and the best batch size there is no smaller than the best at the lowest. Partly if one.",
+                "At every batch size mean CKA is larger at the highest density than at the lowest, and the best batch size there is larger than the best at the lowest. Partly if one.",
             ),
             Claim::new(
                 "C6",
@@ -224,6 +237,7 @@ impl Experiment for ThreeRegimes {
             points: 11,
             last_epochs: 5,
             eps: 0.05,
+            barrier: 0.05,
         };
         json!(match scale {
             Scale::Smoke => Config {
@@ -249,6 +263,7 @@ impl Experiment for ThreeRegimes {
                 batches: vec![16, 32, 128, 256, 512],
                 rhos: vec![0.1, 0.2, 0.4, 0.6, 0.8],
                 densities: vec![0.05, 0.08, 0.14, 0.4, 0.8],
+                barrier: 0.3,
                 ..small
             },
         })
@@ -275,8 +290,12 @@ impl Experiment for ThreeRegimes {
         judge::plots(results)
     }
 
-    fn note(&self, _plan: &Plan) -> String {
-        "Five convolutions with batch norm on 2,000 images averaged to 16 x 16 stand in for a residual network on all of CIFAR-10; seeds are dense trainings, each of whose pruned networks is retrained twice with the full schedule from the full rate. Every kernel keeps the same share of its weights, the classifier all. Connectivity is measured in training error on images without augmentation. Other batch sizes and SAM take as many steps as the whole dense training, at the same rate; they have the lowest and the highest density. The thresholds of the regimes (0.05 of error, the median similarity of a density's connected cells) and the procedures of tuning and selection are this project's readings.".into()
+    fn note(&self, plan: &Plan) -> String {
+        let config = plan.config::<Config>().ok();
+        let (layers, images, side) = config.map_or((0, 0, 0), |c| (c.blocks.len(), c.images.0, c.side));
+        format!(
+            "{layers} convolutions with batch norm on {images} images averaged to {side} x {side} stand in for a residual network on all of CIFAR-10; seeds are dense trainings, each of whose pruned networks is retrained twice with the full schedule from the full rate. Every kernel keeps the same share of its weights, the classifier all. Connectivity is measured in training error on images without augmentation. Other batch sizes and SAM take as many steps as the whole dense training, at the same rate; they have the lowest and the highest density. The thresholds of the regimes (0.05 of error, the median similarity of a density's connected cells) and the procedures of tuning and selection are this project's readings."
+        )
     }
 }
 
@@ -323,6 +342,8 @@ mod tests {
             ("densities", json!([0.6, 0.1]), "densities: expected two or more, rising"),
             ("batches", json!([32]), "batches: expected others"),
             ("rhos", json!([0.0]), "rhos: "),
+            ("rhos", json!([0.1, 0.1]), "batches and rhos: "),
+            ("stops", json!([0.001, 1.0]), "stops: expected a step"),
             ("points", json!(2), "points: "),
             ("last_epochs", json!(9), "last_epochs: "),
             ("momentum", json!(1.0), "momentum: "),

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub enum Spacing {
     /// A stationary stream.
     Never,
-    /// After every so many samples.
+    /// After every so many samples, at the end of the minibatch.
     Every(usize),
     /// Second-order shift: the spacing itself changes, from `slow` to `fast` and back after every `epochs` epochs.
     Seasons {

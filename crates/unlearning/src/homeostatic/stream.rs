@@ -200,7 +200,7 @@ pub fn learn(
             trace.eta.push(eta);
             let done = from + stream.batch;
             // As published, not after an epoch's first minibatch.
-            if from > 0 && stream.spacing.at(epoch).is_some_and(|s| done.is_multiple_of(s)) {
+            if from > 0 && stream.spacing.at(epoch).is_some_and(|s| done / s > from / s) {
                 shift.swap(&mut swaps);
                 trace.swaps.push(trace.right.len());
             }

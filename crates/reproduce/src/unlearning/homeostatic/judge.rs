@@ -63,9 +63,13 @@ impl<'a> Study<'a> {
         let gain = self.gain(STATIONARY, LRH, &lrc, VALIDATION)?;
         let inside = gain.estimate.low > -2.0 && gain.estimate.high < 2.0;
         let of = |l: &str| self.results.mean(&arm(STATIONARY, l), VALIDATION);
+        let ingested = |l: &str| -> Result<f64> {
+            let share = |metric: &str| self.results.mean(&arm(STATIONARY, l), metric);
+            Ok(0.5 * (share(INGESTED_UP)? + share(INGESTED_DOWN)?))
+        };
         let note = format!(
-            "Validation accuracy in %, mean of the last {} epochs: constant {:.1}, homeostatic {:.1}, with the memory's gradient {:.1} ({:+}), random {:.1}, momentum {:.1}, Adam {:.1}. Shown: homeostatic minus constant.",
-            self.config.every,
+            "Validation accuracy in %, mean of the last {} epochs: constant {:.1}, homeostatic {:.1}, with the memory's gradient {:.1} ({:+}), random {:.1}, momentum {:.1}, Adam {:.1}; of all opportunities {:.1} % are ingested by the homeostatic learner, with the memory's gradient {:.1} %. Shown: homeostatic minus constant.",
+            self.config.every.min(self.setting.epochs),
             of(&lrc)?,
             of(LRH)?,
             of(LRH_MEMORY)?,
@@ -73,6 +77,8 @@ impl<'a> Study<'a> {
             of(LRR)?,
             of(MOMENTUM)?,
             of(ADAM)?,
+            ingested(LRH)?,
+            ingested(LRH_MEMORY)?,
         );
         let seeds = self.results.seeds(&arm(STATIONARY, LRH)).len();
         Ok(Finding::new("C1", gain, note).against(0.0).verdict(Verdict::of(inside).with_seeds(seeds)))
