@@ -375,7 +375,8 @@ impl ParallelLanguages {
         log_add(single[source.len()], pair[source.len()])
     }
 
-    /// The loss per target token, its end included, of a model that knows the languages: nothing can be better on these pairs but by luck.
+    /// The loss per target token, its end included, of a model that knows the languages and which side of the pairs is the natural one:
+    /// nothing can be better on these pairs but by luck.
     pub fn best_loss(&self, pairs: &[SentencePair]) -> f64 {
         let tokens: usize = pairs.iter().map(|p| p.target.len() + 1).sum();
         -pairs.iter().map(|p| self.log_prob(p)).sum::<f64>() / tokens as f64

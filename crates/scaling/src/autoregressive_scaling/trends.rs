@@ -5,8 +5,8 @@ use autodidact_core::error::check_range;
 use autodidact_core::stats::quantile;
 use autodidact_core::{Error, Result};
 
-/// `R^2` of the straight line through `(ln x, ln(loss - L_inf))`: how well what a fitted constant leaves is a power law. 0 where a loss is
-/// not above the constant, for then there is no logarithm.
+/// `R^2` of the straight line through `(ln x, ln(loss - L_inf))`: how well what a fitted constant leaves is a falling power law. 0 where a
+/// loss is not above the constant, for then there is no logarithm, and where the line rises.
 ///
 /// # Errors
 /// Fewer than two different `x`, numbers that are not positive.
@@ -15,7 +15,8 @@ pub fn reducible_r2(law: &PowerLawPlusConst, points: &[(f64, f64)]) -> Result<f6
     if left.iter().any(|p| p.1 <= 0.0) {
         return Ok(0.0);
     }
-    Ok(PowerLaw::ols(&left)?.1)
+    let (law, r2) = PowerLaw::ols(&left)?;
+    Ok(if law.alpha > 0.0 { r2 } else { 0.0 })
 }
 
 /// A percentile of the losses over samples, by size.

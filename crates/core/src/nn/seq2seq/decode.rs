@@ -201,7 +201,7 @@ impl<'a> Search<'a> {
             self.state.select_sources(&kept);
             last = Tensor::from_slice(&tokens).to_device(device);
         }
-        // What reached no end competes by its score so far.
+        // Where no hypothesis has ended, the best so far is taken.
         for beams in std::mem::take(&mut self.open) {
             self.close(beams);
         }

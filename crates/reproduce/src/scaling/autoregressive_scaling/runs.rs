@@ -2,7 +2,7 @@
 
 use super::super::characters::Characters;
 use super::super::recall::RecallNet;
-use super::{Config, LONGER, LOSS, POSITIONS, SAMPLES, SCRATCH, TOKENS, TOLD, TUNED};
+use super::{Config, IMAGES, LONGER, LOSS, POSITIONS, SAMPLES, SCRATCH, TOKENS, TOLD, TUNED};
 use crate::experiment::Plan;
 use crate::runner::Context;
 use anyhow::Result;
@@ -111,6 +111,14 @@ impl Run {
     fn shape(&self, vocab: i64, prefix_vocab: i64, context: usize) -> ScalingTransformer {
         let of = if self.domain == Domain::Text { ScalingTransformer::text } else { ScalingTransformer::image };
         ScalingTransformer { prefix_vocab, ..of(vocab, context as i64, self.width, self.depth) }
+    }
+
+    /// What the network itself refuses.
+    pub fn check(&self) -> Result<()> {
+        if self.domain != Domain::Recall {
+            self.shape(2, 0, 8).config()?;
+        }
+        Ok(())
     }
 
     fn rate(&self, c: &Config) -> f64 {
@@ -236,6 +244,7 @@ fn images(run: Run, c: &Config, context: &mut Context<'_>) -> Result<()> {
     context.array(SAMPLES, list(&losses.sum_dim_intlist([1i64].as_slice(), false, Kind::Double))?);
     context.array(POSITIONS, list(&losses.mean_dim([0i64].as_slice(), false, Kind::Double))?);
     if run.limit.is_some() {
+        context.metric(0, IMAGES, train_set.len() as f64);
         return Ok(());
     }
 

@@ -24,7 +24,7 @@ const PART: usize = 500;
 pub struct TestSet {
     pub name: &'static str,
     pub parts: Vec<Part>,
-    /// The loss of a model that knows the languages.
+    /// The loss of a model that knows the languages and which side is the natural one (which those that are trained are not told).
     pub floor: Option<f64>,
 }
 
