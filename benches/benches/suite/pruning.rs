@@ -1,7 +1,6 @@
 //! Pruning.
 
 use crate::scrambled;
-use anyhow::Result;
 use autodidact_benches::Entry;
 use autodidact_core::masks::Masks;
 use autodidact_pruning::pruners::global_magnitude;
