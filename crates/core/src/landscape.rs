@@ -46,6 +46,20 @@ pub fn interpolate(a: &StateDict, b: &StateDict, share: f64) -> Result<StateDict
     combine(&[(1.0 - share, a), (share, b)])
 }
 
+/// What `measure` gives at `points` (two or more) evenly spaced places on the line from `a` to `b`, ends included.
+///
+/// # Errors
+/// Fewer than two points, entries that differ in names or shapes, those of `measure`.
+pub fn along_line<E: From<Error>>(
+    a: &StateDict,
+    b: &StateDict,
+    points: usize,
+    mut measure: impl FnMut(&StateDict) -> Result<f64, E>,
+) -> Result<Vec<f64>, E> {
+    check_range("points of a line", points as f64, 2.0..)?;
+    (0..points).map(|i| measure(&interpolate(a, b, i as f64 / (points - 1) as f64)?)).collect()
+}
+
 /// A sum of weights with factors.
 fn combine(terms: &[(f64, &StateDict)]) -> Result<StateDict> {
     let Some((_, first)) = terms.first() else { return Ok(StateDict::new()) };

@@ -1,5 +1,6 @@
 //! The two-sample test of Kolmogorov and Smirnov.
 
+use super::ln_add_exp;
 use crate::{Error, Result};
 
 /// Largest sample whose p-value is exact.
@@ -94,20 +95,15 @@ fn leaving_the_band(m: usize, n: usize, d: usize) -> f64 {
             let before = (m + n - i - j + 1) as f64;
             let from_i = if i > 0 { row[j] + ((m - i + 1) as f64 / before).ln() } else { f64::NEG_INFINITY };
             let from_j = if j > 0 { row[j - 1] + ((n - j + 1) as f64 / before).ln() } else { f64::NEG_INFINITY };
-            let here = ln_sum(from_i, from_j);
+            let here = ln_add_exp(from_i, from_j);
             row[j] = here;
             if outside(i, j) {
-                left = ln_sum(left, here);
+                left = ln_add_exp(left, here);
                 row[j] = f64::NEG_INFINITY;
             }
         }
     }
     left
-}
-
-fn ln_sum(a: f64, b: f64) -> f64 {
-    let (low, high) = if a < b { (a, b) } else { (b, a) };
-    if low == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
 }
 
 /// Kolmogorov's limit, `2 (e^-2z^2 - e^-8z^2 + ...)`, `z^2 = D^2 m n / (m + n)`.

@@ -163,6 +163,18 @@ pub fn mcnemar(b: f64, c: f64) -> Result<TestResult> {
     Ok(TestResult { statistic, p: 2.0 * Normal::standard().sf(statistic.sqrt()) })
 }
 
+/// `ln(e^a + e^b)`, without overflow; minus infinity stands for `ln 0`.
+///
+/// ```
+/// use autodidact_core::stats::ln_add_exp;
+/// assert!((ln_add_exp(-1000.0, -1000.0) + 1000.0 - 2f64.ln()).abs() < 1e-12);
+/// assert_eq!(ln_add_exp(f64::NEG_INFINITY, 3.0), 3.0);
+/// ```
+pub fn ln_add_exp(a: f64, b: f64) -> f64 {
+    let (low, high) = if a < b { (a, b) } else { (b, a) };
+    if low == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
+}
+
 /// Slope of the least-squares line of `y` on `x`.
 ///
 /// # Errors

@@ -54,10 +54,6 @@ impl Knee {
     /// How many times as steeply scores fall after the knee as before it: infinite where they do not fall before it, 0 where they do not
     /// fall after it.
     pub fn sharpness(&self) -> f64 {
-        match (-self.before, -self.after) {
-            (_, after) if after <= 0.0 => 0.0,
-            (before, _) if before <= 0.0 => f64::INFINITY,
-            (before, after) => after / before,
-        }
+        super::steepening(-self.before, -self.after)
     }
 }

@@ -41,11 +41,7 @@ impl Abruptness {
 
     /// How many times as fast zeros appear after the break as before it: infinite where none appear before it, 0 where none do after it.
     pub fn ratio(&self) -> f64 {
-        match (self.before, self.after) {
-            (_, after) if after <= 0.0 => 0.0,
-            (before, _) if before <= 0.0 => f64::INFINITY,
-            (before, after) => after / before,
-        }
+        super::steepening(self.before, self.after)
     }
 }
 

@@ -26,3 +26,12 @@ mod emergence;
 
 pub use curve::{Knee, essential_sparsity};
 pub use emergence::{Abruptness, decayed_at, zero_fraction};
+
+/// How many times as steep a rise is after a break as before it: infinite where there is none before it, 0 where there is none after it.
+fn steepening(before: f64, after: f64) -> f64 {
+    match (before, after) {
+        (_, after) if after <= 0.0 => 0.0,
+        (before, _) if before <= 0.0 => f64::INFINITY,
+        (before, after) => after / before,
+    }
+}

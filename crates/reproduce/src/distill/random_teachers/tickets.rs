@@ -5,7 +5,7 @@ use super::{BARRIER, Config, Distillation, Input, SPARSE, Start};
 use crate::runner::Context;
 use crate::vision::in_parts;
 use anyhow::{Result, ensure};
-use autodidact_core::landscape::{barrier, interpolate, put, values};
+use autodidact_core::landscape::{along_line, barrier, put, values};
 use autodidact_core::masks::{IterativePruning, Masks};
 use autodidact_core::metrics::accuracy;
 use autodidact_core::nn::layers;
@@ -158,9 +158,7 @@ pub(super) fn lines(start: Start, config: &Config, context: &mut Context<'_>) ->
     let (mut barriers, mut mean) = (vec![], vec![0.0; s.points]);
     for (i, a) in ends.iter().enumerate() {
         for b in &ends[i + 1..] {
-            let share = |k: usize| k as f64 / (s.points - 1) as f64;
-            let errors = (0..s.points).map(|k| net.error_of(&interpolate(a, b, share(k))?));
-            let errors = errors.collect::<Result<Vec<f64>>>()?;
+            let errors = along_line(a, b, s.points, |weights| net.error_of(weights))?;
             barriers.push(barrier(&errors)?);
             mean.iter_mut().zip(&errors).for_each(|(m, e)| *m += e);
         }

@@ -21,6 +21,11 @@ pub(super) fn findings(results: &Results) -> Result<Vec<Finding>> {
     ])
 }
 
+/// Place of the least of some values, the first of equals.
+fn least(values: &[f64]) -> usize {
+    (0..values.len()).fold(0, |best, i| if values[i] < values[best] { i } else { best })
+}
+
 struct Study<'a> {
     results: &'a Results,
     config: Config,
@@ -206,7 +211,7 @@ impl<'a> Study<'a> {
         let similar = self.table(&sizes, &ends, CKA)?.chunks(2).all(|c| c[1] > c[0]);
         let best = |density: f64| -> Result<usize> {
             let errors = self.table(&sizes, &[density], TEST)?;
-            Ok((0..errors.len()).fold(0, |best, i| if errors[i] < errors[best] { i } else { best }))
+            Ok(least(&errors))
         };
         let (low, high) = (best(ends[0])?, best(ends[1])?);
         let verdict = Verdict::all(&[similar, high > low].map(Verdict::of));
@@ -236,7 +241,7 @@ impl<'a> Study<'a> {
     fn least(&self, seed: usize, density: f64, metric: &str) -> Result<usize> {
         let all = self.stops.iter().map(|t| Ok(self.values(t, density, metric)?[seed]));
         let all = all.collect::<Result<Vec<f64>>>()?;
-        Ok((0..all.len()).fold(0, |best, i| if all[i] < all[best] { i } else { best }))
+        Ok(least(&all))
     }
 
     /// C6, and the two other case studies.

@@ -5,7 +5,7 @@ use crate::runner::Context;
 use crate::vision::{Images, in_parts, standardised};
 use anyhow::Result;
 use autodidact_core::curvature::{Hessian, Lanczos};
-use autodidact_core::landscape::{interpolate, put, recalibrate_batch_norm, values};
+use autodidact_core::landscape::{along_line, put, recalibrate_batch_norm, values};
 use autodidact_core::masks::Masks;
 use autodidact_core::metrics::accuracy;
 use autodidact_core::nn::{ConvNet, ConvNetConfig, Head, layers};
@@ -237,12 +237,10 @@ pub fn errors_between(
     context: &Context<'_>,
 ) -> Result<Vec<f64>> {
     let network = Network::new(data, config, 0, context.plan.device)?;
-    (0..config.points)
-        .map(|i| {
-            put(&network.vs, &interpolate(a, b, i as f64 / (config.points - 1) as f64)?)?;
-            let batches = data.train.x.split(PART, 0);
-            recalibrate_batch_norm(&network.vs, batches, |x| drop(network.logits(x, true)))?;
-            network.error(&data.train.x, &data.train.y)
-        })
-        .collect()
+    along_line(a, b, config.points, |weights| {
+        put(&network.vs, weights)?;
+        let batches = data.train.x.split(PART, 0);
+        recalibrate_batch_norm(&network.vs, batches, |x| drop(network.logits(x, true)))?;
+        network.error(&data.train.x, &data.train.y)
+    })
 }

@@ -21,6 +21,14 @@ pub(super) fn findings(results: &Results) -> Result<Vec<Finding>> {
     ])
 }
 
+/// The official variant's verdict; partly where only that with the memory's gradient holds.
+fn or_memory(official: Verdict, memory: Verdict) -> Verdict {
+    match (official, memory) {
+        (Verdict::NotReproduced, Verdict::Reproduced) => Verdict::Partly,
+        (verdict, _) => verdict,
+    }
+}
+
 struct Study<'a> {
     results: &'a Results,
     config: Config,
@@ -103,10 +111,7 @@ impl<'a> Study<'a> {
 
     /// C2a and C2b.
     fn under_shift(&self, id: &'static str, over: &str) -> Result<Finding> {
-        let verdict = match (self.ahead(LRH, over)?, self.ahead(LRH_MEMORY, over)?) {
-            (Verdict::NotReproduced, Verdict::Reproduced) => Verdict::Partly,
-            (verdict, _) => verdict,
-        };
+        let verdict = or_memory(self.ahead(LRH, over)?, self.ahead(LRH_MEMORY, over)?);
         let mut words = vec![];
         for stream in [vec![STATIONARY.to_owned()], self.spacings()].concat() {
             let gain = |learner: &str| self.gain(&stream, learner, over, MEAN_ONLINE);
@@ -138,10 +143,7 @@ impl<'a> Study<'a> {
         };
         let (official, memory) = (gains(LRH)?, gains(LRH_MEMORY)?);
         let all = |gains: &[Judgement; 2]| Verdict::all(&gains.each_ref().map(|g| g.verdict));
-        let verdict = match (all(&official), all(&memory)) {
-            (Verdict::NotReproduced, Verdict::Reproduced) => Verdict::Partly,
-            (verdict, _) => verdict,
-        };
+        let verdict = or_memory(all(&official), all(&memory));
         let mut others = vec![];
         for learner in [&lrc, LRR, LRH, LRH_MEMORY, ORACLE, ALWAYS, MOMENTUM, ADAM] {
             others.push(format!("{learner} {:.1}", self.online(SEASONS, learner)?));
@@ -166,10 +168,7 @@ impl<'a> Study<'a> {
         };
         let grows = |rates: &[f64]| Verdict::of(rates.windows(2).all(|w| w[1] > w[0]));
         let (official, memory) = (of(LRH, FINAL_ETA)?, of(LRH_MEMORY, FINAL_ETA)?);
-        let verdict = match (grows(&official), grows(&memory)) {
-            (Verdict::NotReproduced, Verdict::Reproduced) => Verdict::Partly,
-            (verdict, _) => verdict,
-        };
+        let verdict = or_memory(grows(&official), grows(&memory));
         let list = |values: &[f64]| values.iter().map(|v| format!("{v:.4}")).collect::<Vec<_>>().join(", ");
         let share = |learner: &str| -> Result<String> {
             let last = spacings.last().cloned().unwrap_or_default();
