@@ -9,6 +9,11 @@
 //! ```
 
 pub mod answers;
+pub mod baselines;
+pub mod classifier;
 pub mod flat;
 pub mod homeostatic;
+pub mod label_agnostic_forgetting;
+pub mod membership;
+pub mod splits;
 pub mod tofu;

@@ -32,6 +32,7 @@ use tch::nn::VarStore;
 /// The experiment.
 pub struct TranslationScaling;
 
+/// What is trained and measured on a data set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Config {
     width: i64,
@@ -58,6 +59,19 @@ struct Config {
     every: usize,
     /// Bootstrap resamples.
     resamples: usize,
+}
+
+/// Settings for the generated languages, and for a real text.
+#[derive(Debug, Serialize, Deserialize)]
+struct Settings {
+    world: Config,
+    text: Config,
+}
+
+/// The settings of the plan's data set.
+fn config_of(plan: &Plan) -> Result<Config> {
+    let Settings { world, text } = plan.config()?;
+    Ok(if plan.dataset == WORLD { world } else { text })
 }
 
 /// A model: depths of encoder and decoder.
@@ -238,7 +252,7 @@ impl Experiment for TranslationScaling {
             every: 250,
             resamples: 1000,
         };
-        json!(match scale {
+        let at = |small: Config| match scale {
             Scale::Smoke => Config {
                 width: 16,
                 hidden: 32,
@@ -271,11 +285,13 @@ impl Experiment for TranslationScaling {
                 vocabulary: 8000,
                 ..small
             },
-        })
+        };
+        let text = Config { width: 64, hidden: 128, peak: 2e-3, dropout: 0.1, ..small.clone() };
+        json!(Settings { world: at(small), text: at(text) })
     }
 
     fn cells(&self, plan: &Plan) -> Result<Vec<Cell>> {
-        let c: Config = plan.config()?;
+        let c = config_of(plan)?;
         c.check()?;
         let arms: Vec<String> = c.all().into_iter().map(|m| c.arm(m)).chain([PUBLISHED.to_owned()]).collect();
         Ok(plan.cross(&arms))
@@ -285,7 +301,7 @@ impl Experiment for TranslationScaling {
         if cell.arm == PUBLISHED {
             return published(context);
         }
-        let c: Config = context.plan.config()?;
+        let c = config_of(context.plan)?;
         let m = c.all().into_iter().find(|m| c.arm(*m) == cell.arm);
         let Some(m) = m else { anyhow::bail!("unknown arm {}", cell.arm) };
         let device = context.plan.device;
@@ -341,13 +357,13 @@ impl Experiment for TranslationScaling {
     }
 
     fn judge(&self, results: &Results) -> Result<Vec<Finding>> {
-        let c: Config = results.plan().config()?;
+        let c = config_of(results.plan())?;
         ensure!(!results.plan().seeds.is_empty(), "no seeds");
         judge::findings(results, &c)
     }
 
     fn plots(&self, results: &Results) -> Result<Vec<Plot>> {
-        plots::all(results, &results.plan().config()?)
+        plots::all(results, &config_of(results.plan())?)
     }
 
     fn note(&self, plan: &Plan) -> String {
@@ -383,19 +399,19 @@ mod tests {
             ["encoder/1+2", "encoder/2+2", "encoder/3+2", "decoder/2+1", "decoder/2+3", "symmetric/1+1", PUBLISHED];
         assert_eq!(arms, expected);
         for (key, value, said) in [
-            ("depths", json!([1, 2]), "depths: expected 3 or more, ascending"),
-            ("depths", json!([2, 1, 3]), "depths: expected 3 or more, ascending"),
-            ("depths", json!([0, 2, 3]), "depths: expected a finite number"),
-            ("fixed", json!(5), "fixed: expected one of the depths [1, 2, 3], got 5"),
-            ("symmetric", json!([2]), "symmetric: expected depths that are not fitted, got 2"),
-            ("symmetric", json!([]), "symmetric: expected at least one value"),
-            ("heads", json!(3), "attention heads"),
-            ("width", json!(0), "width"),
-            ("dropout", json!(1.0), "dropout"),
-            ("warmup", json!(30), "warmup: expected below the 30 steps, got 30"),
-            ("steps", json!(0), "steps"),
-            ("peak", json!(0.0), "peak"),
-            ("resamples", json!(0), "resamples"),
+            ("world.depths", json!([1, 2]), "depths: expected 3 or more, ascending"),
+            ("world.depths", json!([2, 1, 3]), "depths: expected 3 or more, ascending"),
+            ("world.depths", json!([0, 2, 3]), "depths: expected a finite number"),
+            ("world.fixed", json!(5), "fixed: expected one of the depths [1, 2, 3], got 5"),
+            ("world.symmetric", json!([2]), "symmetric: expected depths that are not fitted, got 2"),
+            ("world.symmetric", json!([]), "symmetric: expected at least one value"),
+            ("world.heads", json!(3), "attention heads"),
+            ("world.width", json!(0), "width"),
+            ("world.dropout", json!(1.0), "dropout"),
+            ("world.warmup", json!(30), "warmup: expected below the 30 steps, got 30"),
+            ("world.steps", json!(0), "steps"),
+            ("world.peak", json!(0.0), "peak"),
+            ("world.resamples", json!(0), "resamples"),
         ] {
             let error = cells(&[(key, value.clone())]).unwrap_err().to_string();
             assert!(error.starts_with(said), "{key}={value}: {error}");
