@@ -360,6 +360,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "ICLR 2022",
     },
     Paper {
+        slug: "label-agnostic-forgetting",
+        area: "unlearning",
+        title: "Label-Agnostic Forgetting: A Supervision-Free Unlearning in Deep Models",
+        authors: "Shen, Zhang, Zhao, Bialkowski, Chen, Xu",
+        year: 2024,
+        arxiv: "2404.00506",
+        venue: "ICLR 2024",
+    },
+    Paper {
         slug: "homeostatic",
         area: "unlearning",
         title: "Need is All You Need: Homeostatic Neural Networks Adapt to Concept Shift",

@@ -66,6 +66,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &scaling::ScalingLawEstimation,
         &scaling::TrainingInstabilities,
         &scaling::TranslationScaling,
+        &unlearning::LabelAgnosticForgetting,
         &unlearning::Homeostatic,
         &pruning::EssentialSparsity,
         &pruning::ThreeRegimes,

@@ -359,7 +359,7 @@ mod tests {
     fn judged(loss: impl Fn(usize, f64, f64) -> f64, bleu: impl Fn(usize, f64) -> f64) -> Vec<Finding> {
         let mut plan = Plan::trial(Scale::Small, super::super::WORLD, TranslationScaling.config(Scale::Small));
         plan.seeds = vec![0, 1, 2];
-        let c: Config = plan.config().unwrap();
+        let c = super::super::config_of(&plan).unwrap();
         let mut cells = vec![];
         for seed in plan.seeds.clone() {
             for (i, m) in c.all().into_iter().enumerate() {
