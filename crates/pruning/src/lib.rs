@@ -15,6 +15,7 @@
 //! ```
 
 pub mod essential_sparsity;
+pub mod fire_together;
 pub mod pruners;
 pub mod storage;
 pub mod three_regimes;
