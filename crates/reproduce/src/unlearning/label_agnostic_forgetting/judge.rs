@@ -243,7 +243,9 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
             let of = |class: i64| -> Vec<(f64, f64)> {
                 rows.iter().filter(|r| r[2] as i64 == class).map(|r| (r[0], r[1])).collect()
             };
-            let dots = classes.iter().map(|&c| Series::line(c.to_string(), c as usize, &of(c)).dots()).collect();
+            // The forgotten class has a colour of its own; there are fewer colours than classes.
+            let colour = |class: i64| if class == 0 { 0 } else { 1 + (class as usize - 1) % 7 };
+            let dots = classes.iter().map(|&c| Series::line(c.to_string(), colour(c), &of(c)).dots()).collect();
             let caption = format!(
                 "Embeddings of test images {when} class 0 is forgotten, on two principal axes of those before, by class."
             );
