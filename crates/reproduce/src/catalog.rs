@@ -378,6 +378,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "arXiv",
     },
     Paper {
+        slug: "fire-together",
+        area: "pruning",
+        title: "Fire Together Wire Together: A Dynamic Pruning Approach with Self-Supervised Mask Prediction",
+        authors: "Elkerdawy, Elhoushi, Zhang, Ray",
+        year: 2021,
+        arxiv: "2110.08232",
+        venue: "CVPR 2022",
+    },
+    Paper {
         slug: "essential-sparsity",
         area: "pruning",
         title: "The Emergence of Essential Sparsity in Large Pre-trained Models: The Weights that Matter",

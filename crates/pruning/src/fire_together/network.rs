@@ -156,6 +156,11 @@ impl GatedNet {
         self.layers.iter().for_each(|l| l.head.say_yes());
     }
 
+    /// Whether heads read a softmax over the channels.
+    pub fn reads_softmax(&self) -> bool {
+        self.config.input == HeadInput::Softmax
+    }
+
     /// Filters of each layer.
     pub fn filters(&self) -> Vec<i64> {
         self.layers.iter().map(|l| l.shape[1]).collect()
