@@ -16,4 +16,5 @@ pub mod homeostatic;
 pub mod label_agnostic_forgetting;
 pub mod membership;
 pub mod splits;
+pub mod model_surgery;
 pub mod tofu;

@@ -84,10 +84,26 @@ impl EncoderBlocks {
 
     /// Tokens after the last norm.
     pub fn forward(&self, tokens: &Tensor) -> Tensor {
+        self.forward_with(tokens, |_, _| None)
+    }
+
+    /// The same with something parallel to the perceptrons: what `side` makes of a block's number and of its tokens after attention,
+    /// `[N, T, width]`, is added to the block's result. It may have a multiple of the rows, copy by copy; the tokens are then
+    /// repeated as often, so that copies that differ in `side` alone share what comes before.
+    pub fn forward_with(&self, tokens: &Tensor, mut side: impl FnMut(usize, &Tensor) -> Option<Tensor>) -> Tensor {
         let mut x = tokens.shallow_clone();
-        for b in &self.blocks {
+        for (i, b) in self.blocks.iter().enumerate() {
             x = &x + b.attention.forward(&b.norm1.forward(&x), &Place::default(), None);
+            let beside = side(i, &x);
             x = &x + b.down.forward(&b.up.forward(&b.norm2.forward(&x)).gelu("none"));
+            match beside {
+                Some(y) if y.size() == x.size() => x += y,
+                Some(y) => {
+                    let (n, t, width) = x.size3().expect("tokens have three dimensions");
+                    x = (y.view([-1, n, t, width]) + x).flatten(0, 1);
+                }
+                None => {}
+            }
         }
         self.norm.forward(&x)
     }
@@ -183,12 +199,20 @@ impl Vit {
     /// # Errors
     /// Patches of another width.
     pub fn encode(&self, patches: &Tensor) -> Result<Tensor> {
+        self.encode_with(patches, |_, _| None)
+    }
+
+    /// The same with something parallel to the blocks' perceptrons, as [`EncoderBlocks::forward_with`] has it.
+    ///
+    /// # Errors
+    /// Patches of another width.
+    pub fn encode_with(&self, patches: &Tensor, side: impl FnMut(usize, &Tensor) -> Option<Tensor>) -> Result<Tensor> {
         let n = match patches.size()[..] {
             [n, _, width] if width == self.config.width => n,
             _ => return Err(Error::shape("patches", format!("[N, T, {}]", self.config.width), patches)),
         };
         let class = (&self.class + self.position.narrow(1, 0, 1)).expand([n, -1, -1], false);
-        Ok(self.blocks.forward(&Tensor::cat(&[&class, patches], 1)))
+        Ok(self.blocks.forward_with(&Tensor::cat(&[&class, patches], 1), side))
     }
 
     /// All tokens after the last norm, `[N, 1 + patches, width]`, the class token first.
@@ -221,6 +245,25 @@ mod tests {
         let images = Tensor::zeros([2, 3, 32, 32], (Kind::Float, Device::Cpu));
         assert!(vit.tokens(&images).unwrap_err().to_string().contains("[N, 3, 224, 224]"));
         assert!(Vit::new(vs.root() / "b", &VitConfig { patch: 5, ..Default::default() }).is_err());
+    }
+
+    #[test]
+    fn what_stands_beside_the_blocks_is_added_and_may_make_copies() {
+        let vs = VarStore::new(Device::Cpu);
+        let config = VitConfig { side: 8, width: 8, heads: 2, depth: 2, ..Default::default() };
+        let vit = Vit::new(vs.root(), &config).unwrap();
+        let patches = vit.embed(&Tensor::randn([3, 3, 8, 8], (Kind::Float, Device::Cpu))).unwrap();
+        let shifted = |by: f64| vit.encode_with(&patches, |i, x| (i == 0).then(|| Tensor::full_like(x, by))).unwrap();
+        let plain = vit.encode(&patches).unwrap();
+        assert_eq!(shifted(0.0), plain);
+        let tilted = |x: &Tensor| Tensor::ones_like(x) * Tensor::arange(8, (Kind::Float, Device::Cpu));
+        let both = vit.encode_with(&patches, |i, x| (i == 0).then(|| Tensor::cat(&[x.zeros_like(), tilted(x)], 0)));
+        let both = both.unwrap();
+        let second = vit.encode_with(&patches, |i, x| (i == 0).then(|| tilted(x))).unwrap();
+        assert_eq!(both.size(), [6, 5, 8]);
+        assert!((both.narrow(0, 0, 3) - &plain).abs().max().double_value(&[]) < 1e-6);
+        assert!((both.narrow(0, 3, 3) - &second).abs().max().double_value(&[]) < 1e-6);
+        assert!((second - plain).abs().max().double_value(&[]) > 0.1);
     }
 
     #[test]
