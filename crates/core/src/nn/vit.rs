@@ -3,6 +3,7 @@
 use super::Scores;
 use super::attention::{Attention, AttentionConfig, Place};
 use super::{PatchEmbedding, layers};
+use crate::optim::StateDict;
 use crate::{Error, Result};
 use tch::nn::{Init, LayerNorm, Linear, Module, ModuleT, Path};
 use tch::{Device, Kind, Tensor};
@@ -176,6 +177,25 @@ impl Vit {
         })
     }
 
+    /// Weights of this network's names from those of the package `timm` (`cls_token`, `blocks.0.attn.qkv.weight`, ...), which publishes
+    /// pre-trained vision transformers; what belongs to classifiers is left out. Tensors are shared.
+    pub fn from_timm(weights: &StateDict) -> StateDict {
+        let parts = [
+            ("cls_token", "class"),
+            ("pos_embed", "position"),
+            ("patch_embed.proj.", "patches."),
+            (".attn.qkv.", ".attention.qkv."),
+            (".attn.proj.", ".attention.out."),
+            (".mlp.fc1.", ".up."),
+            (".mlp.fc2.", ".down."),
+        ];
+        let renamed = |name: &str| parts.iter().fold(name.to_owned(), |n, (theirs, ours)| n.replace(theirs, ours));
+        let ours = |name: &str| {
+            ["class", "position", "patches.", "blocks.", "norm."].iter().any(|start| name.starts_with(start))
+        };
+        weights.iter().map(|(n, t)| (renamed(n), t.shallow_clone())).filter(|(n, _)| ours(n)).collect()
+    }
+
     /// The shape.
     pub fn config(&self) -> &VitConfig {
         &self.config
@@ -245,6 +265,35 @@ mod tests {
         let images = Tensor::zeros([2, 3, 32, 32], (Kind::Float, Device::Cpu));
         assert!(vit.tokens(&images).unwrap_err().to_string().contains("[N, 3, 224, 224]"));
         assert!(Vit::new(vs.root() / "b", &VitConfig { patch: 5, ..Default::default() }).is_err());
+    }
+
+    #[test]
+    fn weights_of_timm_are_renamed() {
+        let theirs = [
+            "cls_token",
+            "pos_embed",
+            "patch_embed.proj.weight",
+            "blocks.3.attn.qkv.bias",
+            "blocks.0.mlp.fc2.weight",
+            "blocks.1.attn.proj.weight",
+            "blocks.0.norm1.bias",
+            "norm.weight",
+            "head.weight",
+            "fc_norm.weight",
+        ];
+        let weights = theirs.iter().map(|n| ((*n).to_owned(), Tensor::from(1.0))).collect();
+        let ours: Vec<String> = Vit::from_timm(&weights).into_keys().collect();
+        let expected = [
+            "blocks.0.down.weight",
+            "blocks.0.norm1.bias",
+            "blocks.1.attention.out.weight",
+            "blocks.3.attention.qkv.bias",
+            "class",
+            "norm.weight",
+            "patches.weight",
+            "position",
+        ];
+        assert_eq!(ours, expected);
     }
 
     #[test]

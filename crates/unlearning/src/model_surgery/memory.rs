@@ -121,6 +121,40 @@ impl GaussianMemory {
         Ok(Tensor::stack(&self.classes.iter().map(|c| &c.mean).collect::<Vec<_>>(), 0).to_kind(Kind::Float))
     }
 
+    /// Logarithm of a class's density at points `[N, d]`: `[N]`, in f64.
+    ///
+    /// # Errors
+    /// A class that there is not, points of another width.
+    pub fn log_density(&self, class: usize, points: &Tensor) -> Result<Tensor> {
+        let Class { mean, spread } = self.class(class)?;
+        let width = mean.size()[0];
+        if check_matrix("points", points)?.1 != width {
+            return Err(Error::shape("points", format!("[N, {width}]"), points));
+        }
+        let constant = -0.5 * width as f64 * (2.0 * std::f64::consts::PI).ln();
+        let x = points.to_kind(Kind::Double);
+        // Standardised deviations [.., d], and the logarithm of the volume that they are measured in.
+        let density = |z: &Tensor, volume: &Tensor| {
+            z.square().sum_dim_intlist([-1i64].as_slice(), false, Kind::Double) * -0.5 - volume + constant
+        };
+        let volume = |d: &Tensor| d.log().sum_dim_intlist([-1i64].as_slice(), false, Kind::Double);
+        Ok(match spread {
+            Spread::Factor(lower) => {
+                let z = lower.f_linalg_solve_triangular(&(x - mean).tr(), false, true, false)?.tr();
+                density(&z, &volume(&lower.diagonal(0, 0, 1)))
+            }
+            Spread::Deviations(deviations) => density(&((x - mean) / deviations), &volume(deviations)),
+            Spread::Centres { centres, deviations, shares } => {
+                let z = (x.unsqueeze(1) - centres) / deviations;
+                (density(&z, &volume(deviations)) + shares.log()).logsumexp([1i64].as_slice(), false)
+            }
+        })
+    }
+
+    fn class(&self, class: usize) -> Result<&Class> {
+        self.classes.get(class).ok_or_else(|| Error::value("class", format!("below {}", self.len()), class))
+    }
+
     /// `count` draws of a class, `[count, d]`, in f32, by libtorch's generator.
     ///
     /// # Errors
@@ -135,9 +169,7 @@ impl GaussianMemory {
     /// As [`sample`](Self::sample).
     pub fn sample_around(&self, class: usize, count: i64, factor: f64) -> Result<Tensor> {
         check_range("draws", count as f64, 1.0..)?;
-        let Some(Class { mean, spread }) = self.classes.get(class) else {
-            return Err(Error::value("class", format!("below {}", self.len()), class));
-        };
+        let Class { mean, spread } = self.class(class)?;
         let noise = Tensor::randn([count, mean.size()[0]], (Kind::Double, mean.device()));
         let deviation = match spread {
             Spread::Factor(lower) => noise.matmul(&lower.tr()),
