@@ -151,6 +151,11 @@ impl TaskTraining {
         seed::seed_torch(self.seed, &["task", &task.to_string()]);
     }
 
+    /// Seeds libtorch's generator for the weights of fresh adapters, so that all learners begin with the same.
+    pub(super) fn begin_adapter(&self, number: usize) {
+        seed::seed_torch(self.seed, &["adapter", &number.to_string()]);
+    }
+
     /// Takes the steps of a task of `samples` samples; `loss` gets the indices of a batch, and `after` comes after every step.
     pub(super) fn run(
         &self,

@@ -92,7 +92,8 @@ pub struct Decision {
 pub struct Mos<'a> {
     backbone: &'a AdaptedVit,
     config: MosConfig,
-    current: Option<AdapterSet>,
+    /// In training: each task goes on from the one before.
+    current: AdapterSet,
     bank: AdapterBank,
     head: LinearHead,
     prototypes: CosineHead,
@@ -101,7 +102,7 @@ pub struct Mos<'a> {
 }
 
 impl<'a> Mos<'a> {
-    /// A learner that has seen nothing.
+    /// A learner that has seen nothing; libtorch's generator draws its weights.
     ///
     /// # Errors
     /// Settings outside their ranges.
@@ -113,10 +114,11 @@ impl<'a> Mos<'a> {
         check_range("reg", config.reg, 0.0..)?;
         check_range("tau", config.tau, f64::MIN_POSITIVE..)?;
         check_range("max_iter", config.max_iter as f64, 1.0..)?;
+        config.training.begin_adapter(0);
         Ok(Self {
             backbone,
             config,
-            current: None,
+            current: backbone.adapters(config.adapter)?.trainable(),
             bank: AdapterBank::default(),
             head: LinearHead::new(backbone.width(), backbone.device()),
             prototypes: CosineHead::default(),
@@ -143,9 +145,10 @@ impl<'a> Mos<'a> {
         }
     }
 
-    fn train(&self, current: &mut AdapterSet, images: &Tensor, labels: &Tensor, from: i64) -> Result<()> {
+    fn train(&self, images: &Tensor, labels: &Tensor, from: i64) -> Result<()> {
         let MosConfig { training, alpha, reg, tau, .. } = self.config;
         let known = if from > 0 { Some(self.memory.means()?) } else { None };
+        let current = &self.current;
         let groups = (current.group(training.weight_decay), self.head.group(training.weight_decay));
         // The same tensors: what is merged is what is trained.
         let shared = || AdapterSet::of(current.tensors().each_ref().map(Tensor::shallow_clone), *current.config());
@@ -232,23 +235,19 @@ impl CilLearner for Mos<'_> {
         let (from, new) = (classes.start, classes.end - classes.start);
         self.config.training.begin(self.tasks.len());
         self.head.grow(new);
-        let mut current = match self.current.take() {
-            Some(current) => current,
-            None => self.backbone.adapters(self.config.adapter)?.trainable(),
-        };
-        self.train(&mut current, images, labels, from)?;
+        self.train(images, labels, from)?;
         if self.config.eval_mutates
             && let Some(mean) = self.bank.mean_of_previous()
         {
             let batches = (labels.size()[0] + OFFICIAL_BATCH - 1) / OFFICIAL_BATCH;
-            current.pull(mean, self.config.alpha, self.pulls().max(1) * batches as usize)?;
+            let pulls = self.pulls().max(1) * batches as usize;
+            self.current.pull(mean, self.config.alpha, pulls)?;
         }
-        self.bank.push(&current)?;
-        let features = self.backbone.frozen_features(images, Some(&current))?;
+        self.bank.push(&self.current)?;
+        let features = self.backbone.frozen_features(images, Some(&self.current))?;
         for class in classes {
             self.memory.fit(&features.index_select(0, &labels.eq(class).nonzero().squeeze_dim(1)))?;
         }
-        self.current = Some(current);
         // Prototypes are those of the first adapter, whatever the task.
         let general = match self.tasks.len() {
             1 => features,

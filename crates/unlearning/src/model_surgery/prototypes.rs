@@ -59,7 +59,7 @@ impl<'a> Aper<'a> {
     /// Settings outside their ranges.
     pub fn new(backbone: &'a AdaptedVit, adapter: AdapterConfig, training: TaskTraining) -> Result<Self> {
         training.check()?;
-        training.begin(0);
+        training.begin_adapter(0);
         let adapter = backbone.adapters(adapter)?.trainable();
         Ok(Self { backbone, adapter, training, head: CosineHead::default(), tasks: Tasks::default() })
     }
@@ -139,8 +139,9 @@ impl CilLearner for Ease<'_> {
     fn observe_task(&mut self, images: &Tensor, labels: &Tensor) -> Result<()> {
         let new = self.tasks.add(labels)?;
         let count = new.end - new.start;
-        self.training.begin(self.tasks.len());
+        self.training.begin_adapter(self.sets.len());
         let adapter = self.backbone.adapters(self.config)?.trainable();
+        self.training.begin(self.tasks.len());
         let mut head = LinearHead::new(self.backbone.width(), self.backbone.device());
         head.grow(count);
         let own = labels - new.start;

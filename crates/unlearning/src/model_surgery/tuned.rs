@@ -238,7 +238,7 @@ impl<'a> FinetuneAdapter<'a> {
     /// Settings outside their ranges.
     pub fn new(backbone: &'a AdaptedVit, adapter: AdapterConfig, training: TaskTraining) -> Result<Self> {
         training.check()?;
-        training.begin(0);
+        training.begin_adapter(0);
         let adapter = backbone.adapters(adapter)?.trainable();
         let head = LinearHead::new(backbone.width(), backbone.device());
         Ok(Self { backbone, adapter, head, training, tasks: Tasks::default() })

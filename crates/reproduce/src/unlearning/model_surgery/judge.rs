@@ -92,8 +92,12 @@ impl<'a> Study<'a> {
             _ => Verdict::NotReproduced,
         };
         let all = self.list(&[FINETUNE, LWF, FINETUNE_ADAPTER, SIMPLE, APER, SLCA, EASE, MOS, OFFICIAL, MUTATING])?;
+        let compared = [FINETUNE, LWF, FINETUNE_ADAPTER, SIMPLE, APER, SLCA, EASE, MOS];
+        let highest = |metric: &str| self.results.best(compared.map(str::to_owned), metric);
         let best = format!(
-            "A-bar / A_B / forgetting: {all}. MOS minus SimpleCIL {simple:+}, minus APER {aper:+}, minus {rival} (the better of SLCA and EASE) {:+}. Shown: MOS minus APER, A_B.",
+            "A-bar / A_B / forgetting: {all}. The highest A-bar is that of {}, the highest A_B that of {} (of MOS as its text has it and the others). MOS minus SimpleCIL {simple:+}, minus APER {aper:+}, minus {rival} (the better of SLCA and EASE) {:+}. Shown: MOS minus APER, A_B.",
+            highest(AVERAGE)?,
+            highest(LAST)?,
             over(&rival)?
         );
         let order = [FINETUNE, FINETUNE_ADAPTER, SIMPLE, APER, SLCA, EASE, MOS];
