@@ -107,13 +107,14 @@ pub fn find(name: &str, data_dir: Option<&Path>, download: bool, progress: fetch
 }
 
 /// Identifies the content of a data set: `built in` for those that are shipped or generated (among them `scenes`, of
-/// [`scenes`](image::scenes), and `garland`, `registers`, `hidden-markov` and `translation-world`, of [`synthetic`](crate::synthetic)), else the SHA-256 (64 hexadecimal
+/// [`scenes`](image::scenes), and `garland`, `registers`, `hidden-markov`, `stroke-glyphs` and `translation-world`, of [`synthetic`](crate::synthetic)), else the SHA-256 (64 hexadecimal
 /// digits) of the list of its files' digests and names; the files are looked for as in [`load_images`].
 ///
 /// # Errors
 /// An unknown name, files that are missing or cannot be read.
 pub fn fingerprint(name: &str, data_dir: Option<&Path>, download: bool) -> Result<String> {
-    const GENERATED: [&str; 5] = ["scenes", "garland", "registers", "hidden-markov", "translation-world"];
+    const GENERATED: [&str; 6] =
+        ["scenes", "garland", "registers", "hidden-markov", "translation-world", "stroke-glyphs"];
     let known = [&IMAGE_SETS[..], &TEXTS, &PARALLEL_TEXTS, &INTERACTION_SETS, &GENERATED].concat();
     let canonical = canonical(name, &known)?;
     if GENERATED.contains(&canonical) || ["digits", "shapes", "grammar", "markov"].contains(&canonical) {

@@ -3,6 +3,7 @@
 //!
 //! Tensors are [`tch::Tensor`]s; functions that take them check shapes and ranges at the door and return [`Result`].
 
+pub mod cluster;
 pub mod curvature;
 pub mod device;
 pub mod error;

@@ -378,6 +378,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "arXiv",
     },
     Paper {
+        slug: "model-surgery",
+        area: "unlearning",
+        title: "MOS: Model Surgery for Pre-Trained Model-Based Class-Incremental Learning",
+        authors: "Sun, Zhou, Zhao, Gan, Zhan, Ye",
+        year: 2025,
+        arxiv: "2412.09441",
+        venue: "AAAI 2025",
+    },
+    Paper {
         slug: "fire-together",
         area: "pruning",
         title: "Fire Together Wire Together: A Dynamic Pruning Approach with Self-Supervised Mask Prediction",

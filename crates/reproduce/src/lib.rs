@@ -68,6 +68,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &scaling::TranslationScaling,
         &unlearning::LabelAgnosticForgetting,
         &unlearning::Homeostatic,
+        &unlearning::ModelSurgery,
         &pruning::FireTogether,
         &pruning::EssentialSparsity,
         &pruning::ThreeRegimes,

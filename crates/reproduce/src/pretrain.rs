@@ -3,7 +3,7 @@
 use crate::vision::{Embedder, Encoder};
 use anyhow::Result;
 use autodidact_core::nn::parameter_count;
-use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
+use autodidact_core::optim::{Adam, Group, Optimizer, Rule, StateDict};
 use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::train::{History, Progress, Step, TrainConfig, Trainer};
 use autodidact_core::{Error, Result as CoreResult, error::check_range};
@@ -107,6 +107,12 @@ impl Networks {
     /// Number of weights, those of the projector included.
     pub fn parameters(&self) -> i64 {
         parameter_count(&self.vs)
+    }
+
+    /// Copies of the encoder's weights, by their names in it.
+    pub fn encoder_weights(&self) -> StateDict {
+        let named = |(name, t): (String, Tensor)| Some((name.strip_prefix("encoder.")?.to_owned(), t.detach().copy()));
+        self.vs.variables().into_iter().filter_map(named).collect()
     }
 
     /// Where a loss may keep variables of its own, which then are in the checkpoints.

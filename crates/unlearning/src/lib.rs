@@ -15,5 +15,6 @@ pub mod flat;
 pub mod homeostatic;
 pub mod label_agnostic_forgetting;
 pub mod membership;
+pub mod model_surgery;
 pub mod splits;
 pub mod tofu;

@@ -6,9 +6,14 @@ use autodidact_core::{Error, Result};
 use std::collections::HashSet;
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): u64 arithmetic alone, so the same on every platform.
-struct SplitMix(u64);
+pub(super) struct SplitMix(pub(super) u64);
 
 impl SplitMix {
+    /// Uniform in `[0, 1)`.
+    pub(super) fn uniform(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;

@@ -1,7 +1,7 @@
 //! Data with known properties: text of known entropy, arithmetic that can be checked, interactions from a known Markov chain,
 //! sentences with a known reward, and judgements of them, programs whose solutions can be checked step by step, questions about
 //! pictures, facts whose frequencies follow Zipf's law, tokens of a hidden Markov chain, facts about people that do not exist,
-//! sums by their digits, two languages with a known translation.
+//! sums by their digits, two languages with a known translation, an alphabet of invented characters.
 
 mod arithmetic;
 mod digit_sums;
@@ -12,6 +12,7 @@ mod hidden_markov;
 mod judging;
 mod markov;
 mod register_machine;
+mod stroke_glyphs;
 mod translation_world;
 mod visual_questions;
 mod word_problems;
@@ -26,6 +27,7 @@ pub use hidden_markov::{Filtered, HiddenMarkov, HiddenSequences};
 pub use judging::{Criterion, GarlandFacts, JudgedResponse};
 pub use markov::{MarkovInteractions, MarkovShop};
 pub use register_machine::{RegisterCheck, RegisterMachine, RegisterOp};
+pub use stroke_glyphs::{GlyphStyle, StrokeGlyphs};
 pub use translation_world::{Inflected, Origin, PairBatch, ParallelLanguages, SentencePair, TranslationWorld};
 pub use visual_questions::{AnswerFault, DigitOperation, DigitPairs, VisualQuestion};
 pub use word_problems::word_problems;

@@ -3,6 +3,7 @@
 use super::Scores;
 use super::attention::{Attention, AttentionConfig, Place};
 use super::{PatchEmbedding, layers};
+use crate::optim::StateDict;
 use crate::{Error, Result};
 use tch::nn::{Init, LayerNorm, Linear, Module, ModuleT, Path};
 use tch::{Device, Kind, Tensor};
@@ -84,10 +85,38 @@ impl EncoderBlocks {
 
     /// Tokens after the last norm.
     pub fn forward(&self, tokens: &Tensor) -> Tensor {
+        self.forward_with(tokens, |_, _| None)
+    }
+
+    /// The same with something parallel to the perceptrons: what `side` makes of a block's number and of its tokens after attention,
+    /// `[N, T, width]`, is added to the block's result. It may have a multiple of the rows, copy by copy; the tokens are then
+    /// repeated as often, so that copies that differ in `side` alone share what comes before.
+    pub fn forward_with(&self, tokens: &Tensor, side: impl FnMut(usize, &Tensor) -> Option<Tensor>) -> Tensor {
+        self.run(tokens, false, side)
+    }
+
+    /// Of the same the first token alone, `[N, 1, width]`: nothing behind the last attention is computed of the others.
+    pub fn first_with(&self, tokens: &Tensor, side: impl FnMut(usize, &Tensor) -> Option<Tensor>) -> Tensor {
+        self.run(tokens, true, side)
+    }
+
+    fn run(&self, tokens: &Tensor, first: bool, mut side: impl FnMut(usize, &Tensor) -> Option<Tensor>) -> Tensor {
         let mut x = tokens.shallow_clone();
-        for b in &self.blocks {
+        for (i, b) in self.blocks.iter().enumerate() {
             x = &x + b.attention.forward(&b.norm1.forward(&x), &Place::default(), None);
+            if first && i + 1 == self.blocks.len() {
+                x = x.narrow(1, 0, 1);
+            }
+            let beside = side(i, &x);
             x = &x + b.down.forward(&b.up.forward(&b.norm2.forward(&x)).gelu("none"));
+            match beside {
+                Some(y) if y.size() == x.size() => x += y,
+                Some(y) => {
+                    let (n, t, width) = x.size3().expect("tokens have three dimensions");
+                    x = (y.view([-1, n, t, width]) + x).flatten(0, 1);
+                }
+                None => {}
+            }
         }
         self.norm.forward(&x)
     }
@@ -160,6 +189,25 @@ impl Vit {
         })
     }
 
+    /// Weights of this network's names from those of the package `timm` (`cls_token`, `blocks.0.attn.qkv.weight`, ...), which publishes
+    /// pre-trained vision transformers; what belongs to classifiers is left out. Tensors are shared.
+    pub fn from_timm(weights: &StateDict) -> StateDict {
+        let parts = [
+            ("cls_token", "class"),
+            ("pos_embed", "position"),
+            ("patch_embed.proj.", "patches."),
+            (".attn.qkv.", ".attention.qkv."),
+            (".attn.proj.", ".attention.out."),
+            (".mlp.fc1.", ".up."),
+            (".mlp.fc2.", ".down."),
+        ];
+        let renamed = |name: &str| parts.iter().fold(name.to_owned(), |n, (theirs, ours)| n.replace(theirs, ours));
+        let ours = |name: &str| {
+            ["class", "position", "patches.", "blocks.", "norm."].iter().any(|start| name.starts_with(start))
+        };
+        weights.iter().map(|(n, t)| (renamed(n), t.shallow_clone())).filter(|(n, _)| ours(n)).collect()
+    }
+
     /// The shape.
     pub fn config(&self) -> &VitConfig {
         &self.config
@@ -183,12 +231,29 @@ impl Vit {
     /// # Errors
     /// Patches of another width.
     pub fn encode(&self, patches: &Tensor) -> Result<Tensor> {
+        Ok(self.blocks.forward(&self.with_class(patches)?))
+    }
+
+    /// The class token after that, `[N, width]`, with something parallel to the blocks' perceptrons, as [`EncoderBlocks::forward_with`] has
+    /// it; what the class token does not need is not computed.
+    ///
+    /// # Errors
+    /// Patches of another width.
+    pub fn class_token_with(
+        &self,
+        patches: &Tensor,
+        side: impl FnMut(usize, &Tensor) -> Option<Tensor>,
+    ) -> Result<Tensor> {
+        Ok(self.blocks.first_with(&self.with_class(patches)?, side).select(1, 0))
+    }
+
+    fn with_class(&self, patches: &Tensor) -> Result<Tensor> {
         let n = match patches.size()[..] {
             [n, _, width] if width == self.config.width => n,
             _ => return Err(Error::shape("patches", format!("[N, T, {}]", self.config.width), patches)),
         };
         let class = (&self.class + self.position.narrow(1, 0, 1)).expand([n, -1, -1], false);
-        Ok(self.blocks.forward(&Tensor::cat(&[&class, patches], 1)))
+        Ok(Tensor::cat(&[&class, patches], 1))
     }
 
     /// All tokens after the last norm, `[N, 1 + patches, width]`, the class token first.
@@ -221,6 +286,58 @@ mod tests {
         let images = Tensor::zeros([2, 3, 32, 32], (Kind::Float, Device::Cpu));
         assert!(vit.tokens(&images).unwrap_err().to_string().contains("[N, 3, 224, 224]"));
         assert!(Vit::new(vs.root() / "b", &VitConfig { patch: 5, ..Default::default() }).is_err());
+    }
+
+    #[test]
+    fn weights_of_timm_are_renamed() {
+        let theirs = [
+            "cls_token",
+            "pos_embed",
+            "patch_embed.proj.weight",
+            "blocks.3.attn.qkv.bias",
+            "blocks.0.mlp.fc2.weight",
+            "blocks.1.attn.proj.weight",
+            "blocks.0.norm1.bias",
+            "norm.weight",
+            "head.weight",
+            "fc_norm.weight",
+        ];
+        let weights = theirs.iter().map(|n| ((*n).to_owned(), Tensor::from(1.0))).collect();
+        let ours: Vec<String> = Vit::from_timm(&weights).into_keys().collect();
+        let expected = [
+            "blocks.0.down.weight",
+            "blocks.0.norm1.bias",
+            "blocks.1.attention.out.weight",
+            "blocks.3.attention.qkv.bias",
+            "class",
+            "norm.weight",
+            "patches.weight",
+            "position",
+        ];
+        assert_eq!(ours, expected);
+    }
+
+    #[test]
+    fn what_stands_beside_the_blocks_is_added_and_may_make_copies() {
+        let vs = VarStore::new(Device::Cpu);
+        let config = VitConfig { side: 8, width: 8, heads: 2, depth: 2, ..Default::default() };
+        let vit = Vit::new(vs.root(), &config).unwrap();
+        let patches = vit.embed(&Tensor::randn([3, 3, 8, 8], (Kind::Float, Device::Cpu))).unwrap();
+        let tokens = vit.with_class(&patches).unwrap();
+        let plain = vit.encode(&patches).unwrap();
+        assert_eq!(vit.blocks.forward_with(&tokens, |_, x| Some(x.zeros_like())), plain);
+        let tilted = |x: &Tensor| Tensor::ones_like(x) * Tensor::arange(8, (Kind::Float, Device::Cpu));
+        let both = |i: usize, x: &Tensor| (i == 0).then(|| Tensor::cat(&[x.zeros_like(), tilted(x)], 0));
+        let copies = vit.blocks.forward_with(&tokens, both);
+        let second = vit.blocks.forward_with(&tokens, |i, x| (i == 0).then(|| tilted(x)));
+        let same = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]) < 1e-5;
+        assert_eq!(copies.size(), [6, 5, 8]);
+        assert!(same(&copies.narrow(0, 0, 3), &plain) && same(&copies.narrow(0, 3, 3), &second));
+        assert!((&second - plain).abs().max().double_value(&[]) > 0.1);
+        // The class token alone is the same.
+        let alone = vit.class_token_with(&patches, both).unwrap();
+        assert!(same(&alone, &copies.select(1, 0)));
+        assert!(vit.class_token_with(&patches.narrow(2, 0, 4), |_, _| None).is_err());
     }
 
     #[test]

@@ -9,10 +9,11 @@ mod select;
 mod unroll;
 
 pub use augment::{DiffAugment, Drawn, Policy};
+pub use autodidact_core::cluster::kmeans;
 pub use convnet::{FlatConvNet, FlatConvNetConfig, Layer};
 pub use matching::{distribution_matching_loss, gradient_distance, gradient_matching_loss};
 pub(crate) use recipe::cross_entropy;
 pub use recipe::{GradientPenalty, PenaltyNorm, Ramp, Recipe, gradient_penalty};
 pub(crate) use select::Shuffled;
-pub use select::{kmeans, nearest, random_per_class, representative};
+pub use select::{nearest, random_per_class, representative};
 pub use unroll::{Inner, unroll};

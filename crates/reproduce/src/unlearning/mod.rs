@@ -2,6 +2,8 @@
 
 mod homeostatic;
 mod label_agnostic_forgetting;
+mod model_surgery;
 
 pub use homeostatic::Homeostatic;
 pub use label_agnostic_forgetting::LabelAgnosticForgetting;
+pub use model_surgery::ModelSurgery;

@@ -44,27 +44,35 @@ impl Study<'_> {
             _ => 10.0,
         };
         let dense = self.mean(Arm::Dense, ACCURACY)?;
-        Ok((dense.is_nan() || dense < 200.0 / classes)
-            .then(|| format!("The dense network is right on {dense:.1} % of test images, less than twice what guessing gives.")))
+        Ok((dense.is_nan() || dense < 200.0 / classes).then(|| {
+            format!("The dense network is right on {dense:.1} % of test images, less than twice what guessing gives.")
+        }))
     }
 
     /// Accuracy of a kind of arm, mean of the compared shares, by seed.
     fn compared(&self, of: fn(f64) -> Arm) -> Result<Vec<f64>> {
-        let each: Vec<Vec<f64>> = self.c.compared.iter().map(|r| self.values(of(*r), ACCURACY)).collect::<Result<_>>()?;
+        let each: Vec<Vec<f64>> =
+            self.c.compared.iter().map(|r| self.values(of(*r), ACCURACY)).collect::<Result<_>>()?;
         let seeds = each.first().map_or(0, Vec::len);
         Ok((0..seeds).map(|s| stats::mean(&each.iter().map(|e| e[s]).collect::<Vec<_>>())).collect())
     }
 
     /// Largest difference of mean savings between two kinds of arms over the compared shares.
     fn apart(&self, a: fn(f64) -> Arm, b: fn(f64) -> Arm) -> Result<f64> {
-        let each = self.c.compared.iter().map(|r| Ok((self.mean(a(*r), REDUCTION)? - self.mean(b(*r), REDUCTION)?).abs()));
+        let each =
+            self.c.compared.iter().map(|r| Ok((self.mean(a(*r), REDUCTION)? - self.mean(b(*r), REDUCTION)?).abs()));
         Ok(each.collect::<Result<Vec<f64>>>()?.into_iter().fold(0.0, f64::max))
     }
 
     fn words(&self, of: fn(f64) -> Arm, shares: &[f64]) -> Result<String> {
         let each = shares.iter().map(|r| {
             let arm = of(*r);
-            Ok(format!("{} {:.1} % at {:.1} % saved", arm.name(), self.mean(arm, ACCURACY)?, self.mean(arm, REDUCTION)?))
+            Ok(format!(
+                "{} {:.1} % at {:.1} % saved",
+                arm.name(),
+                self.mean(arm, ACCURACY)?,
+                self.mean(arm, REDUCTION)?
+            ))
         });
         Ok(each.collect::<Result<Vec<_>>>()?.join(", "))
     }
@@ -302,19 +310,14 @@ mod tests {
                 Arm::Decoupled(r) | Arm::Joint(r) | Arm::Softmax(r) | Arm::Oracle(r) => {
                     [80.0 - (1.0 - r) + 2.0 * jitter, 5.0 + 200.0 * (1.0 - r), 6.0 + 200.0 * (1.0 - r)]
                 }
-                Arm::Static(r) | Arm::Random(r) | Arm::Uniform(r) => {
-                    [76.0 + jitter, 6.0 + 200.0 * (1.0 - r), 0.0]
-                }
+                Arm::Static(r) | Arm::Random(r) | Arm::Uniform(r) => [76.0 + jitter, 6.0 + 200.0 * (1.0 - r), 0.0],
                 Arm::Regularised(l) => [78.0, 10.0 * l, 0.0],
             }
         };
         assert_eq!(verdicts(held), [Reproduced, Reproduced, Reproduced, Reproduced, Reproduced, NotJudged]);
         // Gates that never close: nothing is saved and nothing lost.
         let idle = |_: Arm, seed: u64| [80.0 + 0.1 * seed as f64, 0.0, 40.0];
-        assert_eq!(
-            verdicts(idle),
-            [NotReproduced, NotReproduced, NotJudged, NotReproduced, NotReproduced, NotJudged]
-        );
+        assert_eq!(verdicts(idle), [NotReproduced, NotReproduced, NotJudged, NotReproduced, NotReproduced, NotJudged]);
         assert_eq!(verdicts(|_, _| [5.0, 50.0, 50.0]), [NotJudged; 6]);
     }
 }

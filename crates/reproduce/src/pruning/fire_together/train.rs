@@ -1,8 +1,6 @@
 //! Training and measuring of one arm.
 
-use super::{
-    ACCURACY, AGREEMENT, Arm, BY_CLASS, Config, EMPTY, ESTIMATE, FIRING, REDUCTION, VARIED,
-};
+use super::{ACCURACY, AGREEMENT, Arm, BY_CLASS, Config, EMPTY, ESTIMATE, FIRING, REDUCTION, VARIED};
 use crate::runner::Context;
 use crate::vision::{Images, Part, resized, standardised};
 use anyhow::{Result, bail};
@@ -301,8 +299,7 @@ impl Study<'_> {
         let step = self.c.pruning_epochs;
         context.metric(step, ACCURACY, 100.0 * accuracy(&Tensor::cat(&logits, 0), &test.y)?);
         context.metric(step, REDUCTION, 100.0 * (1.0 - mean(&net.macs(&masks)) / net.dense_macs()));
-        let rates: Vec<Tensor> =
-            masks.iter().map(|m| m.mean_dim([0i64].as_slice(), false, Kind::Double)).collect();
+        let rates: Vec<Tensor> = masks.iter().map(|m| m.mean_dim([0i64].as_slice(), false, Kind::Double)).collect();
         let all = Tensor::cat(&rates, 0);
         context.metric(step, VARIED, 100.0 * mean(&all.gt(0.01).logical_and(&all.lt(0.99))));
         let empty: Vec<Tensor> = masks.iter().map(|m| m.amax([1i64].as_slice(), false).le(0.0)).collect();
