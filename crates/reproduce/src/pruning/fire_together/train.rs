@@ -2,7 +2,7 @@
 
 use super::{ACCURACY, AGREEMENT, Arm, BY_CLASS, Config, EMPTY, ESTIMATE, FIRING, REDUCTION, VARIED};
 use crate::runner::Context;
-use crate::vision::{Images, Part, resized, standardised};
+use crate::vision::{Images, Part, standardised};
 use anyhow::{Result, bail};
 use autodidact_core::landscape::{put, values};
 use autodidact_core::metrics::accuracy;
@@ -36,20 +36,17 @@ pub(super) fn check(c: &Config) -> Result<()> {
 fn load(c: &Config, context: &Context<'_>) -> Result<Images> {
     let plan = context.plan;
     let (n, tested) = c.images;
-    let images = if plan.dataset == "stroke-glyphs" {
-        let glyphs = StrokeGlyphs::new(GLYPHS, 0)?;
-        let classes: Vec<usize> = (0..GLYPHS).collect();
-        let part = |n: usize, purpose: &str| {
-            let drawn = seed::derive(0, &["fire-together", purpose]);
-            let set = glyphs.draw(&classes, n.div_ceil(GLYPHS), GlyphStyle::Plain, drawn)?;
-            Ok::<Part, anyhow::Error>(Part::new(&set, 16, plan.device))
-        };
-        Images { train: part(n, "train")?, test: part(tested, "test")?, classes: GLYPHS as i64, channels: 1 }
-    } else {
-        Images::load(plan, &plan.dataset, "fire-together", n, tested, 32)?
+    if plan.dataset != "stroke-glyphs" {
+        return Images::load(plan, &plan.dataset, "fire-together", n, tested, c.side);
+    }
+    let glyphs = StrokeGlyphs::new(GLYPHS, 0)?;
+    let classes: Vec<usize> = (0..GLYPHS).collect();
+    let part = |n: usize, purpose: &str| {
+        let drawn = seed::derive(0, &["fire-together", purpose]);
+        let set = glyphs.draw(&classes, n.div_ceil(GLYPHS), GlyphStyle::Plain, drawn)?;
+        Ok::<Part, anyhow::Error>(Part::new(&set, c.side, plan.device))
     };
-    let ready = |p: Part| Part { x: resized(&p.x, c.side), y: p.y };
-    Ok(Images { train: ready(images.train), test: ready(images.test), ..images })
+    Ok(Images { train: part(n, "train")?, test: part(tested, "test")?, classes: GLYPHS as i64, channels: 1 })
 }
 
 /// A network with the data that it sees.
