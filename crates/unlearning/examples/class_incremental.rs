@@ -23,6 +23,8 @@ use tch::{Device, Tensor};
 const SOURCE: usize = 12;
 const TASKS: usize = 4;
 const CLASSES: usize = 4;
+/// Training images of a character.
+const PER_CLASS: usize = 80;
 
 fn images(set: &ImageSet) -> Tensor {
     (set.to_float() - 0.5) / 0.25
@@ -59,7 +61,7 @@ fn main() -> Result<()> {
     let backbone = pretrained(&config, &glyphs.draw(&source, 100, GlyphStyle::Plain, 1)?)?;
 
     let adapter = AdapterConfig { rank: 8, scale: 1.0, dropout: 0.1 };
-    let training = TaskTraining { epochs: 8, batch: 32, ..Default::default() };
+    let training = TaskTraining { epochs: 15, batch: 16, ..Default::default() };
     let alignment = Some(Alignment { epochs: 20, samples: 100, ..Default::default() });
     let mut mos = Mos::new(&backbone, MosConfig { adapter, training, alignment, ..Default::default() })?;
     let mut prototypes = SimpleCil::new(&backbone);
@@ -71,10 +73,10 @@ fn main() -> Result<()> {
     ];
     // Bright on dark in the source, dark on a bright, uneven ground now.
     let classes: Vec<usize> = (SOURCE..SOURCE + TASKS * CLASSES).collect();
-    let train = glyphs.draw(&classes, 60, GlyphStyle::Inverted, 2)?;
+    let train = glyphs.draw(&classes, PER_CLASS, GlyphStyle::Inverted, 2)?;
     let test = glyphs.draw(&classes, 30, GlyphStyle::Inverted, 3)?;
     for task in 0..TASKS {
-        let (new, seen) = ((CLASSES * 60) as i64, ((task + 1) * CLASSES * 30) as i64);
+        let (new, seen) = ((CLASSES * PER_CLASS) as i64, ((task + 1) * CLASSES * 30) as i64);
         let of_task = |t: &Tensor| t.narrow(0, task as i64 * new, new);
         let (x, y) = (images(&test).narrow(0, 0, seen), test.labels.narrow(0, 0, seen));
         let mut line = format!("{:>2} characters:", (task + 1) * CLASSES);
