@@ -360,15 +360,6 @@ pub const PAPERS: &[Paper] = &[
         venue: "ICLR 2022",
     },
     Paper {
-        slug: "label-agnostic-forgetting",
-        area: "unlearning",
-        title: "Label-Agnostic Forgetting: A Supervision-Free Unlearning in Deep Models",
-        authors: "Shen, Zhang, Zhao, Bialkowski, Chen, Xu",
-        year: 2024,
-        arxiv: "2404.00506",
-        venue: "ICLR 2024",
-    },
-    Paper {
         slug: "homeostatic",
         area: "unlearning",
         title: "Need is All You Need: Homeostatic Neural Networks Adapt to Concept Shift",
@@ -376,6 +367,15 @@ pub const PAPERS: &[Paper] = &[
         year: 2022,
         arxiv: "2205.08645",
         venue: "arXiv",
+    },
+    Paper {
+        slug: "label-agnostic-forgetting",
+        area: "unlearning",
+        title: "Label-Agnostic Forgetting: A Supervision-Free Unlearning in Deep Models",
+        authors: "Shen, Zhang, Zhao, Bialkowski, Chen, Xu",
+        year: 2024,
+        arxiv: "2404.00506",
+        venue: "ICLR 2024",
     },
     Paper {
         slug: "model-surgery",
@@ -387,15 +387,6 @@ pub const PAPERS: &[Paper] = &[
         venue: "AAAI 2025",
     },
     Paper {
-        slug: "fire-together",
-        area: "pruning",
-        title: "Fire Together Wire Together: A Dynamic Pruning Approach with Self-Supervised Mask Prediction",
-        authors: "Elkerdawy, Elhoushi, Zhang, Ray",
-        year: 2021,
-        arxiv: "2110.08232",
-        venue: "CVPR 2022",
-    },
-    Paper {
         slug: "essential-sparsity",
         area: "pruning",
         title: "The Emergence of Essential Sparsity in Large Pre-trained Models: The Weights that Matter",
@@ -403,6 +394,15 @@ pub const PAPERS: &[Paper] = &[
         year: 2023,
         arxiv: "2306.03805",
         venue: "NeurIPS 2023",
+    },
+    Paper {
+        slug: "fire-together",
+        area: "pruning",
+        title: "Fire Together Wire Together: A Dynamic Pruning Approach with Self-Supervised Mask Prediction",
+        authors: "Elkerdawy, Elhoushi, Zhang, Ray",
+        year: 2021,
+        arxiv: "2110.08232",
+        venue: "CVPR 2022",
     },
     Paper {
         slug: "three-regimes",

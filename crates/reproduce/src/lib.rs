@@ -66,11 +66,11 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &scaling::ScalingLawEstimation,
         &scaling::TrainingInstabilities,
         &scaling::TranslationScaling,
-        &unlearning::LabelAgnosticForgetting,
         &unlearning::Homeostatic,
+        &unlearning::LabelAgnosticForgetting,
         &unlearning::ModelSurgery,
-        &pruning::FireTogether,
         &pruning::EssentialSparsity,
+        &pruning::FireTogether,
         &pruning::ThreeRegimes,
     ]
 }

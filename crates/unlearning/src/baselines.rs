@@ -1,9 +1,9 @@
-//! Unlearning of classifiers with labels: the methods that others are compared with. [`retraining`](crate::classifier::train) from scratch on
-//! the remaining data is what all of them try to match.
+//! Unlearning of classifiers with labels: the methods that others are compared with. [Training](train) from scratch on the remaining data
+//! is what all of them try to match.
 //!
 //! | method | forget | remaining | original | other |
 //! |---|---|---|---|---|
-//! | [`train`](crate::classifier::train), fine-tuning | | yes | | |
+//! | [`train`], fine-tuning | | yes | | |
 //! | [`gradient_ascent`] | yes | | | |
 //! | [`random_labels`] | yes | yes | | |
 //! | [`boundary_shrink`] | yes | | yes | |

@@ -3,8 +3,8 @@
 use autodidact_core::error::{check_class_indices, check_range};
 use autodidact_core::nn::layers;
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule, sorted_trainables};
+use autodidact_core::train::Order;
 use autodidact_core::{Error, Result, seed};
-use autodidact_datasets::batch::Order;
 use tch::nn::{Conv2D, Linear, Module, VarStore};
 use tch::{Device, Kind, Tensor};
 

@@ -4,8 +4,8 @@ use crate::classifier::{Embedder, Labelled, Training};
 use autodidact_core::error::{check_matrix, check_range};
 use autodidact_core::metrics::{LogisticRegression, LogisticRegressionConfig, accuracy};
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
+use autodidact_core::train::Order;
 use autodidact_core::{Error, Result};
-use autodidact_datasets::batch::Order;
 use tch::{Kind, Tensor};
 
 /// Boosting of decision stumps for two classes, with the logistic loss and Newton steps, as `XGBoost` makes it at `max_depth=1`,

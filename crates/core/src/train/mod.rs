@@ -5,9 +5,11 @@
 //! its own index ([`Step::rng`], and libtorch's generator is seeded likewise), so a repeated step repeats exactly.
 
 mod checkpoint;
+mod order;
 
 pub use checkpoint::{Checkpoint, write_atomically};
 pub(crate) use checkpoint::{read_tensors, write_tensors};
+pub use order::Order;
 
 use crate::device::Precision;
 use crate::error::check_range;

@@ -29,8 +29,8 @@ pub use vae::{DecoderOutput, EmbeddingVae, Reconstruction, VaeConfig, divergence
 use crate::classifier::{Embedder, Training, derived};
 use autodidact_core::error::{check_matrix, check_range};
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
+use autodidact_core::train::Order;
 use autodidact_core::{Error, Result, seed};
-use autodidact_datasets::batch::Order;
 use tch::{Kind, Reduction, Tensor};
 
 /// `sum_i exp(s_i / (s_i + 1))` with `s_i = |e_hat_i - e_i|^2` (summed over the dimensions), for embeddings and their reconstructions
