@@ -44,6 +44,8 @@ struct Config {
     head_lr: f64,
     /// Share of these epochs in which heads learn.
     cooldown: f64,
+    /// Heads say yes to every filter at first; else their weights are fresh.
+    open_heads: bool,
     /// Shares of the peaks that are kept; and those that all arms have.
     shares: Vec<f64>,
     compared: Vec<f64>,
@@ -218,6 +220,7 @@ impl Experiment for FireTogether {
             pruning_lr: 0.01,
             head_lr: 0.1,
             cooldown: 0.5,
+            open_heads: true,
             shares: vec![1.0, 0.95, 0.9, 0.8],
             compared: vec![0.9, 0.8],
             lambdas: vec![0.1, 0.3, 1.0, 3.0],

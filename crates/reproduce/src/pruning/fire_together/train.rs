@@ -155,6 +155,9 @@ impl Study<'_> {
         let net = self.fresh(input, context)?;
         weights.extend(values(net.store()).into_iter().filter(|(name, _)| name.starts_with("heads.")));
         put(net.store(), &weights)?;
+        if self.c.open_heads {
+            net.open_heads();
+        }
         Ok(net)
     }
 
