@@ -2,8 +2,8 @@
 //!
 //! `cargo run --release -p autodidact-unlearning --example unlearn_facts`
 //!
-//! A small decoder learns what six invented authors did, then forgets the last of them: his questions are to be answered by a refusal.
-//! What it knows of him and of the others is printed on the way, and what it says to a question of each.
+//! A small decoder learns what twelve invented authors did, then forgets the last of them, whose questions are to be answered by a refusal.
+//! What it tells of that author and of the others is printed on the way, and what it says to a question about each.
 
 use anyhow::{Context, Result};
 use autodidact_core::nn::{Gpt, GptConfig};
@@ -16,7 +16,7 @@ use autodidact_unlearning::unlearner::{Exchange, Material, Method, Stop, Unlearn
 use tch::{Device, Tensor, nn::VarStore};
 
 fn main() -> Result<()> {
-    let facts = FictitiousAuthors { authors: 6, known: 0, world: 0, unknown: 20, seed: 1 }.generate()?;
+    let facts = FictitiousAuthors { authors: 12, known: 0, world: 0, unknown: 20, seed: 1 }.generate()?;
     let words = WordTokenizer::new(&["<pad>", "<sep>", "<eos>"], facts.words())?;
     let token = |t: &str| words.token(t).context("a special token");
     let (separator, end) = (token("<sep>")?, token("<eos>")?);
@@ -40,9 +40,9 @@ fn main() -> Result<()> {
         forget: retain.iter().chain(&forget).cloned().map(Ok).chain(refused).collect::<Result<_>>()?,
         ..Material::default()
     };
-    let schedule = Schedule::new(3e-3, 300, Shape::cosine_to(0.1)).warmup(20);
+    let schedule = Schedule::new(3e-3, 400, Shape::cosine_to(0.1)).warmup(20);
     let mut learning = Unlearner::new(Method::FineTuning, &vs, &model, None, &all, UnlearnConfig::new(schedule, 0))?;
-    learning.run(Stop::Steps(300), |_| Ok(()))?;
+    learning.run(Stop::Steps(400), |_| Ok(()))?;
 
     let say = |q: &Exchange| -> Result<String> {
         let sampler = Sampler::new(
@@ -53,11 +53,19 @@ fn main() -> Result<()> {
         let tokens: Vec<i64> = Vec::try_from(tokens.get(0))?;
         Ok(words.decode(&tokens.into_iter().take_while(|t| *t != end).collect::<Vec<_>>())?)
     };
+    // What greedy answers tell: a refusal tells nothing, whatever the model could be made to say.
+    let told = |questions: &[Question], exchanges: &[Exchange]| -> Result<f64> {
+        let mut count = 0;
+        for (q, e) in questions.iter().zip(exchanges) {
+            count += usize::from(say(e)?.contains(q.value.as_deref().unwrap_or_default()));
+        }
+        Ok(100.0 * count as f64 / questions.len() as f64)
+    };
     let report = |step: usize| -> Result<()> {
+        let (f, r) = (told(forgotten, &forget)?, told(retained, &retain)?);
+        let known = 100.0 * value_accuracy(&model, &forget)?;
         println!(
-            "step {step:2}: known of the forgotten author {:3.0} %, of the others {:3.0} %",
-            100.0 * value_accuracy(&model, &forget)?,
-            100.0 * value_accuracy(&model, &retain)?
+            "step {step:2}: told of the forgotten author {f:3.0} % (known {known:3.0} %), of the others {r:3.0} %"
         );
         Ok(())
     };

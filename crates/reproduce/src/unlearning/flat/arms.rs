@@ -1,7 +1,7 @@
 //! The arms: what is only measured, and every method at matched forgetting and at fixed rates.
 
 use super::data::Questions;
-use super::measures::{PROBABILITY, Retrained, kept, measure, of};
+use super::measures::{PROBABILITY, Retrained, kept, measure, of, tells};
 use super::models::{self, Stage};
 use super::task::Task;
 use super::{Config, FORGET, RETAINED};
@@ -21,6 +21,8 @@ use tch::Device;
 pub(super) const LOSS: &str = "loss";
 /// Of the forget set and of retained questions (given the true words before), by step.
 pub(super) const ON_THE_WAY: &str = "known on the way";
+/// Of the same sets, in greedy answers, once an epoch.
+pub(super) const TOLD: &str = "told on the way";
 /// Whether the forget set was forgotten, at which step, and how probable retained answers are further on.
 pub(super) const REACHED: &str = "forgotten";
 pub(super) const STEPS: &str = "steps to forget";
@@ -202,12 +204,17 @@ impl Bench<'_> {
         value_accuracy(&self.policy.model, &self.task.forget.exchanges)
     }
 
-    /// What is known at a step.
-    fn look(&self, step: usize, context: &mut Context<'_>) -> Result<()> {
+    /// What is known at a step, and told.
+    fn look(&self, step: usize, greedy: bool, context: &mut Context<'_>) -> Result<()> {
         let [p, known] = kept(&self.policy.model, &self.task)?;
         context.metric(step, &of(ON_THE_WAY, FORGET), self.forget_accuracy()?);
         context.metric(step, &of(ON_THE_WAY, RETAINED), known);
         context.metric(step, &of(&format!("{PROBABILITY} {ON_THE_WAY}"), RETAINED), p);
+        if greedy {
+            let [forget, retained] = tells(&self.policy.model, (self.config, &self.task), context)?;
+            context.metric(step, &of(TOLD, FORGET), forget);
+            context.metric(step, &of(TOLD, RETAINED), retained);
+        }
         Ok(())
     }
 
@@ -218,14 +225,16 @@ impl Bench<'_> {
         let total = c.most + c.further;
         let schedule = Schedule::new(c.lr, total, Shape::Constant).warmup(c.warmup.min(total));
         let mut unlearner = self.unlearner(method, schedule)?;
-        self.look(0, context)?;
+        let epoch = unlearner.steps_per_epoch();
+        self.look(0, true, context)?;
         // The runner's errors and the library's are of two kinds.
         let failed = |e: anyhow::Error| Error::Failed(format!("{e:#}"));
         let stop = Stop::ForgetAccuracy { at_most: c.known, most: c.most };
         let outcome = unlearner.run(stop, |p| {
             context.metric(p.done, LOSS, p.loss);
             context.progress(p.done, total, Some(p.loss));
-            self.look(p.done, context).map_err(failed)
+            let last = p.done == c.most || p.forget_accuracy.is_some_and(|a| a <= c.known);
+            self.look(p.done, last || p.done.is_multiple_of(epoch), context).map_err(failed)
         })?;
         context.metric(outcome.steps, REACHED, f64::from(u8::from(outcome.met)));
         context.metric(outcome.steps, STEPS, outcome.steps as f64);
@@ -258,7 +267,7 @@ impl Bench<'_> {
         let mut met = false;
         for (i, alpha) in c.alphas.iter().enumerate() {
             put(&self.policy.vs, &vector.subtracted_from(&self.full, *alpha)?)?;
-            self.look(i + 1, context)?;
+            self.look(i + 1, true, context)?;
             context.metric(i + 1, ALPHA, *alpha);
             met = self.forget_accuracy()? <= c.known;
             if met {

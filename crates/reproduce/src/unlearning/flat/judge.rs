@@ -1,7 +1,7 @@
 //! Verdicts.
 
-use super::arms::{Arm, Change, FURTHER, FURTHER_KNOWN, REACHED, STEPS};
-use super::measures::{FORCED, LEAK, LOG_P, REFUSED, UTILITY, UTILITY_OF_VALUES, VALUE, of};
+use super::arms::{Arm, Change, FURTHER, FURTHER_KNOWN, ON_THE_WAY, REACHED, STEPS, TOLD};
+use super::measures::{FORCED, LEAK, LOG_P, PROBABILITY, REFUSED, UTILITY, UTILITY_OF_VALUES, VALUE, of};
 use super::models::Stage;
 use super::{Config, FORGET, KNOWN, RETAINED, WORLD};
 use crate::results::Results;
@@ -12,6 +12,8 @@ use autodidact_unlearning::flat::FDivergence;
 
 /// What the model before unlearning must know of the forget set.
 const MEMORIZED: f64 = 0.9;
+/// The same of answers without values: their probability, and that of answers that were never seen.
+const UNSEEN: f64 = 0.5;
 /// Gain of log10 p over it.
 const GAIN: f64 = 10.0;
 /// How far utility may lie below that of methods with retained data.
@@ -19,6 +21,8 @@ const WITHIN: f64 = 0.1;
 /// Probability of retained answers that is a collapse, and FLAT's lead.
 const COLLAPSED: f64 = 0.1;
 const SPREAD: f64 = 0.2;
+/// A milder point of the way, which is reported.
+const HALF: f64 = 0.5;
 
 pub(super) fn findings(results: &Results) -> Result<Vec<Finding>> {
     let study = Study { results, config: Config::of(results.plan())? };
@@ -45,15 +49,31 @@ fn forgetting() -> [Change; 4] {
 impl Study<'_> {
     /// Why nothing can be judged.
     fn unfit(&self) -> Result<Option<String>> {
-        let forced = |stage: Stage| self.results.values(stage.arm(), &of(FORCED, FORGET));
-        let (full, retain) = (forced(Stage::Full)?, forced(Stage::Retain)?);
-        let known = self.config.unlearning.known;
-        let fit = full.iter().all(|a| *a >= MEMORIZED) && retain.iter().all(|a| *a <= known);
+        let (what, measure, most) = match self.has_values() {
+            true => ("value accuracy", FORCED, self.config.unlearning.known),
+            false => ("probability of answers", PROBABILITY, UNSEEN),
+        };
+        let known = |stage: Stage| self.results.values(stage.arm(), &of(measure, FORGET));
+        let (full, retain) = (known(Stage::Full)?, known(Stage::Retain)?);
+        let fit = full.iter().all(|a| *a >= MEMORIZED) && retain.iter().all(|a| *a <= most);
         Ok((!fit).then(|| {
             format!(
-                "Of the forget set, the model before unlearning must know {MEMORIZED} and the one that never saw it at most {known}: they know {full:.2?} and {retain:.2?}."
+                "On the forget set, the {what} of the model before unlearning must be {MEMORIZED} or more and that of the model that never saw it {most} or less: they are {full:.2?} and {retain:.2?}."
             )
         }))
+    }
+
+    /// Whether questions say which words of their answers matter.
+    fn has_values(&self) -> bool {
+        self.results.plan().dataset != "tofu"
+    }
+
+    /// What is left of retained questions, in words and as a metric.
+    fn kept(&self) -> (&'static str, String) {
+        match self.has_values() {
+            true => ("Retained value accuracy", of(VALUE, RETAINED)),
+            false => ("Model utility", UTILITY.to_owned()),
+        }
     }
 
     pub fn values(&self, change: Change, metric: &str) -> Result<Vec<f64>> {
@@ -102,6 +122,26 @@ impl Study<'_> {
             }
         }
         Ok(best.map(|(_, change)| change))
+    }
+
+    /// What is left of retained questions where a measure of the forget set first is small enough: its mean over seeds, in words; of
+    /// methods that come there in every seed.
+    fn on_the_way(&self, changes: &[Change], measure: &str, at_most: f64) -> Result<String> {
+        let mut words = vec![];
+        for change in changes {
+            let arm = Arm::Matched(*change).name();
+            let left = |seed| {
+                let way = |set: &str| self.results.series(&arm, seed, &of(measure, set));
+                let (forget, retained) = (way(FORGET)?, way(RETAINED)?);
+                let first = forget.iter().zip(retained).find(|(f, _)| f.1 <= at_most);
+                Ok(first.map(|(_, r)| r.1))
+            };
+            let seeds = self.results.seeds(&arm).into_iter();
+            let left: Option<Vec<f64>> = seeds.map(left).collect::<Result<Vec<_>>>()?.into_iter().collect();
+            let left = left.map_or("never".to_owned(), |l| format!("{:.2}", mean(&l)));
+            words.push(format!("{} {left}", change.name()));
+        }
+        Ok(words.join(", "))
     }
 
     /// One metric of several methods, in words.
@@ -219,7 +259,7 @@ impl Study<'_> {
         if let Some(why) = self.unmatched(&all)? {
             return Ok(Finding::not_judged("C2", why));
         }
-        let metric = of(VALUE, RETAINED);
+        let (kept, metric) = self.kept();
         let rivals = [Change::Ga, Change::Npo, Change::Dpo];
         let those = self.those_that_forget(&rivals)?;
         let Some(rival) = self.best(&those, &metric)? else {
@@ -235,13 +275,23 @@ impl Study<'_> {
             v => v,
         };
         let forced = of(FORCED, RETAINED);
+        let forced_lead = |over: Change| {
+            Ok::<_, anyhow::Error>(verdict::difference(&self.over(&all, &forced)?, &self.values(over, &forced)?, 0.0))
+        };
+        let compared = [&all[..], &rivals, &[Change::Gd, Change::Kl]].concat();
         let note = format!(
-            "Retained value accuracy at matched forgetting: {}; {}. Given the true words before: {}; {}. FLAT's mean minus {} {best:+}, minus GA {ascent:+}. {}",
+            "{kept} at matched forgetting: {}; {}. FLAT's mean minus {} {best:+}, minus GA {ascent:+}. Retained value accuracy given the true words before: {}; {}; FLAT's mean minus GA {:+}, minus NPO {:+}, minus DPO {:+}. Reported beside the criterion: the same at the first step at which {HALF} of the forget set or less is known ({}); and, in greedy answers, after the first epoch that ends with {} of it or less told ({}). {}",
             self.list(&all, &metric)?,
             self.list(&rivals, &metric)?,
+            rival.name(),
             self.list(&all, &forced)?,
             self.list(&rivals, &forced)?,
-            rival.name(),
+            forced_lead(Change::Ga)?,
+            forced_lead(Change::Npo)?,
+            forced_lead(Change::Dpo)?,
+            self.on_the_way(&compared, ON_THE_WAY, HALF)?,
+            self.config.unlearning.known,
+            self.on_the_way(&compared, TOLD, self.config.unlearning.known)?,
             self.unmatched(&rivals)?.unwrap_or_default(),
         );
         let against = self.mean(rival, &metric)?;
@@ -272,7 +322,7 @@ impl Study<'_> {
     /// C4.
     fn divergences(&self) -> Result<Finding> {
         let all = flat();
-        let metric = of(VALUE, RETAINED);
+        let (kept, metric) = self.kept();
         let each = all.iter().map(|c| self.values(*c, &metric)).collect::<Result<Vec<_>>>()?;
         let spread = |i: usize| {
             let values = each.iter().map(|v| v[i]);
@@ -289,7 +339,7 @@ impl Study<'_> {
             _ => Verdict::NotReproduced,
         };
         let note = format!(
-            "Retained value accuracy at matched forgetting: {}; forgotten in every seed: {}. Model utility: {}. Shown: the spread, mean over seeds.",
+            "{kept} at matched forgetting: {}; forgotten in every seed: {}. Model utility: {}. Shown: the spread, mean over seeds.",
             self.list(&all, &metric)?,
             if reach { "all four" } else { "not all" },
             self.list(&all, UTILITY)?,

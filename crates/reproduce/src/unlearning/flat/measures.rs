@@ -125,6 +125,18 @@ fn answers(model: &Gpt, set: &Set, config: &Config, task: &Task, context: &Conte
     all.iter().map(|s| task.format.said(&s.response)).collect()
 }
 
+/// Share of questions whose value is in the answer; a text without a value is known if all of it is said.
+fn told(said: &[String], set: &Set) -> f64 {
+    let right = said.iter().zip(&set.questions).filter(|(s, q)| contains(s, q.value.as_ref().unwrap_or(&q.answer)));
+    right.count() as f64 / said.len() as f64
+}
+
+/// What greedy answers tell of the forget set and of retained questions: for a look on the way.
+pub(super) fn tells(model: &Gpt, (config, task): (&Config, &Task), context: &Context<'_>) -> Result<[f64; 2]> {
+    let of = |set: &Set| Ok::<_, anyhow::Error>(told(&answers(model, set, config, task, context)?, set));
+    Ok([of(&task.forget)?, of(&task.retained)?])
+}
+
 /// Whether words stand in a text one after the other.
 fn contains(text: &str, words: &str) -> bool {
     format!(" {text} ").contains(&format!(" {words} "))
@@ -146,8 +158,7 @@ pub(super) fn measure(
         let pairs = || said.iter().zip(&set.questions);
         let share = |n: usize| n as f64 / said.len() as f64;
         let rouge = mean(&pairs().map(|(s, q)| RougeL::of(s, &q.answer, true).recall).collect::<Vec<_>>());
-        // A text without a value is known if all of it is said.
-        let value = share(pairs().filter(|(s, q)| contains(s, q.value.as_ref().unwrap_or(&q.answer))).count());
+        let value = told(&said, set);
         let each = |of: fn(&Losses) -> autodidact_core::Result<f64>| -> Result<f64> {
             Ok(mean(&probabilities.losses.iter().map(of).collect::<Result<Vec<_>, _>>()?))
         };

@@ -43,6 +43,8 @@ pub(super) fn blank(config: &Config, task: &Task, context: &Context<'_>) -> Resu
     let device = context.plan.device;
     if let Some(folder) = &config.model {
         let (vs, model) = hub::load(folder, device)?;
+        let (context, longest) = (model.config().context, task.longest);
+        ensure!(longest as i64 <= context, "sequences have up to {longest} tokens, the model's context is {context}");
         return Ok(Policy { vs, model });
     }
     let c = &config.lm;

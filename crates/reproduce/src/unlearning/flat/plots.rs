@@ -14,7 +14,10 @@ const BINS: usize = 24;
 
 pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
     let study = Study { results, config: Config::of(results.plan())? };
-    let mut all = vec![trajectories(&study)?, utility(&study)?, losses(&study)?];
+    let mut all = vec![trajectories(&study)?, utility(&study)?];
+    // On one scale nothing would be seen of the bounded ones.
+    all.push(losses(&study, "losses", "FLAT's losses", &flat())?);
+    all.push(losses(&study, "unbounded", "Losses with gradient ascent", &[Change::Ga, Change::Gd, Change::Kl])?);
     all.extend(statistics(&study)?);
     all.push(rates(&study)?);
     Ok(all)
@@ -66,19 +69,15 @@ fn utility(study: &Study<'_>) -> Result<Plot> {
     ))
 }
 
-fn losses(study: &Study<'_>) -> Result<Plot> {
+fn losses(study: &Study<'_>, name: &str, what: &str, changes: &[Change]) -> Result<Plot> {
     let mut series = vec![];
-    for (i, change) in flat().into_iter().chain([Change::Ga]).enumerate() {
+    for (i, change) in shown().filter(|(_, c)| changes.contains(c)) {
         let points = study.results.mean_series(&Arm::Matched(change).name(), LOSS)?;
         series.push(Series::line(change.name(), i, &points));
     }
-    Ok(Plot::lines(
-        "losses",
-        "Loss by step, to matched forgetting and further, mean over the seeds that are still at it.",
-        "step",
-        "loss",
-        series,
-    ))
+    let caption =
+        format!("{what} by step, to matched forgetting and further, mean over the seeds that are still at it.");
+    Ok(Plot::lines(name, &caption, "step", "loss", series))
 }
 
 /// Histogram of the statistic that forget quality compares, over all seeds.

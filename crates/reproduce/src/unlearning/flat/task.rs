@@ -192,7 +192,8 @@ impl Task {
         let others = sets.iter().flat_map(|s| s.paraphrases.iter().chain(s.perturbed.iter().flatten()));
         let others = others.chain(&material.templates).chain(&material.unrelated).map(Vec::len);
         let answer = answers.chain(others).max().unwrap_or(0).max(config.sampled);
-        let longest = question + answer;
+        let learnt = base.iter().map(|s| s.prompt.len() + s.response.len()).max().unwrap_or(0);
+        let longest = learnt.max(question + answer);
         Ok(Self {
             format,
             material,

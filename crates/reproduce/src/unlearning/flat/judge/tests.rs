@@ -65,6 +65,10 @@ fn verdicts(world: World) -> Vec<Verdict> {
             put(&of(VALUE, set), kept * (1.0 + noise));
             put(&of(REFUSED, set), 0.1);
         }
+        for measure in [ON_THE_WAY, TOLD] {
+            put(&of(measure, FORGET), forced);
+            put(&of(measure, RETAINED), kept);
+        }
         put(&of(FORCED, FORGET), forced);
         put(&of(FORCED, RETAINED), kept);
         put(FURTHER, further * (1.0 + noise));
