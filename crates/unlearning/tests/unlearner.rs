@@ -77,7 +77,12 @@ fn losses_of_every_method_are_those_of_pytorch_step_by_step() {
         let reference = method.needs_reference().then_some(&reference);
         let mut unlearner = Unlearner::new(method, &vs, &model, reference, &material, config(3e-3)).unwrap();
         let mut losses = vec![];
-        let outcome = unlearner.run(Stop::Epochs(5), |p| Ok(losses.push(p.loss))).unwrap();
+        let outcome = unlearner
+            .run(Stop::Epochs(5), |p| {
+                losses.push(p.loss);
+                Ok(())
+            })
+            .unwrap();
         assert_eq!(outcome, Outcome { steps: 5, met: true });
         for (i, (got, want)) in losses.iter().zip(Vec::<f64>::try_from(&golden[name]).unwrap()).enumerate() {
             assert!((got - want).abs() < 1e-7, "{name}, step {i}: {got} for {want}");
@@ -187,7 +192,12 @@ fn it_stops_by_its_rule_and_goes_on_when_asked() {
         })
         .unwrap();
     assert!(outcome.met && outcome.steps > 1 && last <= 0.4);
-    let further = unlearner.run(Stop::Steps(3), |p| Ok(assert!(p.forget_accuracy.is_none()))).unwrap();
+    let further = unlearner
+        .run(Stop::Steps(3), |p| {
+            assert!(p.forget_accuracy.is_none());
+            Ok(())
+        })
+        .unwrap();
     assert_eq!(further.steps, outcome.steps + 3);
     assert!(unlearner.run(rule(1.5, 1), |_| Ok(())).is_err());
     let failed = unlearner.run(Stop::Steps(2), |_| Err(Error::Failed("enough".into())));

@@ -87,7 +87,7 @@ fn hub_key(config: &Config) -> serde_json::Value {
 }
 
 /// What a stage tunes on of the authors: nothing, all, or the retained ones.
-fn authors<'a>(stage: Stage, task: &'a Task) -> Vec<&'a Exchange> {
+fn authors(stage: Stage, task: &Task) -> Vec<&Exchange> {
     let forget = task.material.forget.iter().filter(|_| stage == Stage::Full);
     if stage == Stage::Base { vec![] } else { task.material.retain.iter().chain(forget).collect() }
 }
