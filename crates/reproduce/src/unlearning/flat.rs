@@ -3,6 +3,15 @@
 //! A small language model learns people and things, then authors; some authors are to be forgotten. Every method starts from the same
 //! model of a seed, with the same optimizer, batches and draws. At matched forgetting each one stops as soon as what is to be forgotten is
 //! known to a tenth, and then goes on for a while; at fixed rates each runs a number of epochs.
+//!
+//! The same on TOFU's files, with a decoder of words, one of a tokenizer's tokens, or a published model (GPT-2, Llama, Qwen2), which is
+//! fine-tuned on the authors first:
+//!
+//! ```text
+//! cargo xtask reproduce flat --dataset tofu --data DIR
+//! cargo xtask reproduce flat --dataset tofu --data DIR --set tokenizer=tokenizer.json
+//! cargo xtask reproduce flat --scale full --dataset tofu --data DIR --set model=Llama-3.2-1B --set tofu.forget_percent=5
+//! ```
 
 mod arms;
 mod data;
@@ -263,7 +272,7 @@ impl Experiment for FlatExperiment {
                 config.facts = Facts { authors: 6, forgotten: 1, known: 4, world: 10, unknown: 10, evaluated: 10 };
                 config.tofu.evaluated = 10;
                 config.lm.width = 32;
-                (config.base, config.tuned) = (supervised(150, 3e-3, 16, 10), supervised(150, 3e-3, 16, 10));
+                (config.base, config.tuned) = (supervised(150, 3e-3, 16, 10), supervised(150, 1e-2, 16, 10));
                 (config.unlearning.most, config.unlearning.further) = (4, 2);
                 (config.unlearning.vector_epochs, config.unlearning.alphas) = (2, vec![1.0, 5.0]);
                 (config.unlearning.batch, config.rates) = (5, Rates { lr: vec![2e-4], epochs: 2 });

@@ -8,14 +8,13 @@ use super::{Config, FORGET, RETAINED};
 use crate::preference::language::Policy;
 use crate::runner::Context;
 use anyhow::{Context as _, Result};
-use autodidact_core::landscape::{put, values};
+use autodidact_core::landscape::put;
 use autodidact_core::optim::StateDict;
 use autodidact_core::schedule::{Decay, Schedule, Shape};
 use autodidact_core::{Error, Result as CoreResult};
 use autodidact_unlearning::answers::TaskVector;
 use autodidact_unlearning::flat::{FDivergence, Flat};
 use autodidact_unlearning::unlearner::{Method, Stop, UnlearnConfig, Unlearner, value_accuracy};
-use tch::Device;
 
 /// Metrics of the way.
 pub(super) const LOSS: &str = "loss";
@@ -256,9 +255,7 @@ impl Bench<'_> {
         put(&self.policy.vs, &self.full)?;
         let schedule = Schedule::new(lr, 1, Shape::Constant);
         self.unlearner(Method::FineTuning, schedule)?.run(Stop::Epochs(epochs), |_| Ok(()))?;
-        // The cache's weights are on the CPU.
-        let tuned = values(&self.policy.vs).into_iter().map(|(name, t)| (name, t.to_device(Device::Cpu))).collect();
-        Ok(TaskVector::between(&self.full, &tuned)?)
+        Ok(TaskVector::between(&self.full, &models::on_cpu(&self.policy))?)
     }
 
     fn matched_vector(&self, context: &mut Context<'_>) -> Result<()> {

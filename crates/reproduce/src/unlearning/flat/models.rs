@@ -14,6 +14,7 @@ use autodidact_core::{hub, seed};
 use autodidact_datasets::batch::Order;
 use autodidact_unlearning::unlearner::{Exchange, Material, Method, Stop, UnlearnConfig, Unlearner};
 use serde::{Deserialize, Serialize};
+use tch::Device;
 use tch::nn::VarStore;
 
 /// A model before unlearning.
@@ -64,7 +65,15 @@ pub(super) fn with(config: &Config, task: &Task, weights: &StateDict, context: &
 
 /// The weights of a stage, from the cache if they are there.
 pub(super) fn weights(stage: Stage, config: &Config, task: &Task, context: &mut Context<'_>) -> Result<StateDict> {
-    let begun = if stage == Stage::Base { None } else { Some(weights(Stage::Base, config, task, context)?) };
+    if stage == Stage::Base && config.model.is_some() {
+        // It is on this machine already.
+        return Ok(on_cpu(&blank(config, task, context)?));
+    }
+    let begun = match stage {
+        Stage::Base => None,
+        _ if config.model.is_some() => None,
+        _ => Some(weights(Stage::Base, config, task, context)?),
+    };
     let seed = context.cell_seed();
     let key = (stage, seed, &config.facts, &config.tofu, &config.lm, (&config.base, &config.tuned), hub_key(config));
     context.shared_tensors(&format!("{} model", stage.arm()), &key, |context| {
@@ -77,8 +86,13 @@ pub(super) fn weights(stage: Stage, config: &Config, task: &Task, context: &mut 
         } else {
             train(config, &policy, stage, task, context)?;
         }
-        Ok(values(&policy.vs))
+        Ok(on_cpu(&policy))
     })
+}
+
+/// A model's weights where the cache has them.
+pub(super) fn on_cpu(policy: &Policy) -> StateDict {
+    values(&policy.vs).into_iter().map(|(name, t)| (name, t.to_device(Device::Cpu))).collect()
 }
 
 fn hub_key(config: &Config) -> serde_json::Value {
@@ -123,12 +137,9 @@ fn train(config: &Config, policy: &Policy, stage: Stage, task: &Task, context: &
     )
 }
 
-/// A published model: as it is, or fine-tuned on answers.
+/// A published model, fine-tuned on answers.
 fn tune_published(hub: &Hub, policy: &Policy, stage: Stage, task: &Task, context: &Context<'_>) -> Result<()> {
     let learnt: Vec<Exchange> = authors(stage, task).into_iter().cloned().collect();
-    if learnt.is_empty() {
-        return Ok(());
-    }
     let material = Material { forget: learnt, ..Material::default() };
     let per_epoch = material.forget.len().div_ceil(hub.batch);
     let steps = per_epoch * hub.epochs;
