@@ -33,7 +33,7 @@ pub struct Source {
 }
 
 /// The data sets with a known place.
-pub const SOURCES: [Source; 9] = [
+pub const SOURCES: [Source; 10] = [
     Source {
         name: "cifar10",
         places: &[("cifar-10-batches-bin", "test_batch.bin"), ("cifar-10-binary.tar.gz", "")],
@@ -95,6 +95,11 @@ pub const SOURCES: [Source; 9] = [
         files: &[],
     },
     Source { name: "multi30k", places: &[("multi30k", "train.de.gz"), ("multi30k", "train.de")], files: &[] },
+    Source {
+        name: "tofu",
+        places: &[("tofu", "world_facts_perturbed.json"), ("TOFU", "world_facts_perturbed.json")],
+        files: &[],
+    },
     Source { name: "ml-100k", places: &[("ml-100k", "u.data")], files: &[] },
     Source { name: "ml-1m", places: &[("ml-1m", "ratings.dat")], files: &[] },
     Source {

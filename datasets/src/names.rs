@@ -23,6 +23,10 @@ pub const PARALLEL_TEXTS: [&str; 1] = ["multi30k"];
 /// Names that [`load_interactions`] knows.
 pub const INTERACTION_SETS: [&str; 4] = ["markov", "ml-100k", "ml-1m", "amazon-beauty"];
 
+/// Names of folders of [`Question`](crate::questions::Question)s: `tofu`, with the publisher's files `forget01.json`, `retain99.json`,
+/// `world_facts_perturbed.json` and so on; not downloaded.
+pub const QUESTION_SETS: [&str; 1] = ["tofu"];
+
 /// Loads a labelled image set: training and test part.
 ///
 /// | name | images | where from |
@@ -107,15 +111,15 @@ pub fn find(name: &str, data_dir: Option<&Path>, download: bool, progress: fetch
 }
 
 /// Identifies the content of a data set: `built in` for those that are shipped or generated (among them `scenes`, of
-/// [`scenes`](image::scenes), and `garland`, `registers`, `hidden-markov`, `stroke-glyphs` and `translation-world`, of [`synthetic`](crate::synthetic)), else the SHA-256 (64 hexadecimal
+/// [`scenes`](image::scenes), and `garland`, `registers`, `hidden-markov`, `stroke-glyphs`, `translation-world` and `fictitious-authors`, of [`synthetic`](crate::synthetic)), else the SHA-256 (64 hexadecimal
 /// digits) of the list of its files' digests and names; the files are looked for as in [`load_images`].
 ///
 /// # Errors
 /// An unknown name, files that are missing or cannot be read.
 pub fn fingerprint(name: &str, data_dir: Option<&Path>, download: bool) -> Result<String> {
-    const GENERATED: [&str; 6] =
-        ["scenes", "garland", "registers", "hidden-markov", "translation-world", "stroke-glyphs"];
-    let known = [&IMAGE_SETS[..], &TEXTS, &PARALLEL_TEXTS, &INTERACTION_SETS, &GENERATED].concat();
+    const GENERATED: [&str; 7] =
+        ["scenes", "garland", "registers", "hidden-markov", "translation-world", "stroke-glyphs", "fictitious-authors"];
+    let known = [&IMAGE_SETS[..], &TEXTS, &PARALLEL_TEXTS, &INTERACTION_SETS, &QUESTION_SETS, &GENERATED].concat();
     let canonical = canonical(name, &known)?;
     if GENERATED.contains(&canonical) || ["digits", "shapes", "grammar", "markov"].contains(&canonical) {
         return Ok("built in".into());

@@ -360,6 +360,15 @@ pub const PAPERS: &[Paper] = &[
         venue: "ICLR 2022",
     },
     Paper {
+        slug: "flat",
+        area: "unlearning",
+        title: "LLM Unlearning via Loss Adjustment with Only Forget Data",
+        authors: "Wang, Wei, Liu, Pang, Liu, Shah, Bao, Liu, Wei",
+        year: 2024,
+        arxiv: "2410.11143",
+        venue: "ICLR 2025",
+    },
+    Paper {
         slug: "homeostatic",
         area: "unlearning",
         title: "Need is All You Need: Homeostatic Neural Networks Adapt to Concept Shift",

@@ -66,6 +66,7 @@ pub fn experiments() -> Vec<&'static dyn Experiment> {
         &scaling::ScalingLawEstimation,
         &scaling::TrainingInstabilities,
         &scaling::TranslationScaling,
+        &unlearning::FlatExperiment,
         &unlearning::Homeostatic,
         &unlearning::LabelAgnosticForgetting,
         &unlearning::ModelSurgery,

@@ -130,7 +130,7 @@ pub enum Averaging {
 }
 
 /// The loss of FLAT, with the choices in which the published code differs from the paper.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flat {
     /// The divergence.
     pub divergence: FDivergence,
@@ -151,21 +151,28 @@ impl Flat {
     /// # Errors
     /// Batches of different sizes.
     pub fn loss(&self, templates: &Answers, forget: &Answers) -> Result<Tensor> {
-        let p = |answers: &Answers| {
-            let p = match self.normalization {
-                Normalization::AnswerTokens => answers.probability(),
-                Normalization::PaddedLength => answers.summed_probability() / answers.padded_length() as f64,
-            };
-            match self.averaging {
-                Averaging::PerSample => p,
-                Averaging::BatchMean => p.mean_dim([0i64].as_slice(), true, None::<Kind>),
-            }
-        };
         let (of_template, of_forget) = (templates.tokens(), forget.tokens());
         if of_template.size() != of_forget.size() {
             let expected = format!("{:?} as the templates'", of_template.size());
             return Err(Error::shape("answers to forget", expected, &of_forget));
         }
-        Ok(self.divergence.loss(&p(templates), &p(forget)).mean(None::<Kind>))
+        Ok(self.divergence.loss(&self.probability(templates), &self.probability(forget)).mean(None::<Kind>))
+    }
+
+    /// The loss without its template term, `f*(g*(P(x, y_f)))`: what forgetting alone does, for ablations. A scalar.
+    pub fn forgetting(&self, forget: &Answers) -> Tensor {
+        self.divergence.conjugate_of_activation(&self.probability(forget)).mean(None::<Kind>)
+    }
+
+    /// `P`, `[B]` or, of a batch's mean, `[1]`.
+    fn probability(&self, answers: &Answers) -> Tensor {
+        let p = match self.normalization {
+            Normalization::AnswerTokens => answers.probability(),
+            Normalization::PaddedLength => answers.summed_probability() / answers.padded_length() as f64,
+        };
+        match self.averaging {
+            Averaging::PerSample => p,
+            Averaging::BatchMean => p.mean_dim([0i64].as_slice(), true, None::<Kind>),
+        }
     }
 }

@@ -18,3 +18,4 @@ pub mod membership;
 pub mod model_surgery;
 pub mod splits;
 pub mod tofu;
+pub mod unlearner;

@@ -12,6 +12,7 @@
 //! ```
 
 use autodidact_core::error::check_range;
+use autodidact_core::metrics::RougeL;
 use autodidact_core::stats::{KsTest, ks_2samp, mean};
 use autodidact_core::{Error, Result};
 
@@ -100,6 +101,20 @@ pub fn model_utility(measures: &[f64]) -> Result<f64> {
     check_range("measures", measures.len() as f64, 1.0..)?;
     measures.iter().try_for_each(|m| check_range("measure of utility", *m, 0.0..=1.0))?;
     Ok(measures.len() as f64 / measures.iter().map(|m| 1.0 / m).sum::<f64>())
+}
+
+/// MUSE's memorisation, in `[0, 1]`: the mean F1 of ROUGE-L between what a model says and what it was trained to say. Of continuations of
+/// the texts to forget it is called VerbMem, of answers to questions about them (or about what is retained) KnowMem.
+///
+/// # Errors
+/// No texts, or another number of references.
+pub fn memorization<T: AsRef<str>, R: AsRef<str>>(texts: &[T], references: &[R]) -> Result<f64> {
+    check_range("texts", texts.len() as f64, 1.0..)?;
+    if texts.len() != references.len() {
+        return Err(Error::value("references", format!("{} as the texts", texts.len()), references.len()));
+    }
+    let pairs = texts.iter().zip(references);
+    Ok(mean(&pairs.map(|(t, r)| RougeL::of(t.as_ref(), r.as_ref(), false).f1).collect::<Vec<_>>()))
 }
 
 /// Min-K%: the negated mean of a text's lowest token log-probabilities, a share `k` of them (at least one); MUSE takes 0.4. Texts that were

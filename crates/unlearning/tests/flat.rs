@@ -107,6 +107,12 @@ fn the_two_deviations_of_the_published_code_are_choices() {
     let expected = pearson((f[0] + f[1]) / 2.0) - (e[0] + e[1]) / 2.0;
     assert!((loss(batch) - expected).abs() < 1e-12);
     let one = Answers::new(&log_p.narrow(0, 0, 1), &Tensor::ones([1, 4], (Kind::Bool, Device::Cpu))).unwrap();
+    // Without the template term, the sum of the two is that of the activation of templates.
+    for flat in [paper, padded, batch] {
+        let whole = flat.loss(&whole, &short).unwrap() - flat.forgetting(&short);
+        let e = (e[0] + e[1]) / 2.0;
+        assert!((whole.double_value(&[]) + e).abs() < 1e-12);
+    }
     for flat in [paper, batch] {
         assert!(flat.loss(&whole, &one).unwrap_err().to_string().starts_with("answers to forget"));
     }

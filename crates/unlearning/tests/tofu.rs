@@ -59,3 +59,12 @@ fn membership_is_read_off_the_least_probable_tokens() {
     assert!((privacy_leakage(0.9544, 0.4772).unwrap() - 100.0).abs() < 1e-9);
     assert!(privacy_leakage(0.5, 0.0).is_err());
 }
+
+#[test]
+fn memorization_is_the_mean_overlap() {
+    // Three of four words in order, over four and six: 0.6; and all.
+    let texts = ["The cat sat there.", "so it goes"];
+    let got = memorization(&texts, &["the cat sat on the mat", "So it goes."]).unwrap();
+    assert!((got - 0.8).abs() < 1e-12);
+    assert!(memorization(&texts, &["one"]).is_err() && memorization::<&str, &str>(&[], &[]).is_err());
+}

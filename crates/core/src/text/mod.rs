@@ -14,5 +14,5 @@ pub use chat::{ChatTemplate, Message};
 pub use log_probs::{response_log_probs, response_log_probs_after, response_loss, selected_log_probs};
 pub use porter::porter_stem;
 pub use sample::{Sampler, SamplerConfig};
-pub use tokenizer::{CharTokenizer, HfTokenizer, Tokenizer, pad, pad_left};
+pub use tokenizer::{CharTokenizer, HfTokenizer, Tokenizer, WordTokenizer, pad, pad_left};
 pub use windows::Windows;

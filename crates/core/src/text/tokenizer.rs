@@ -1,7 +1,7 @@
 //! Tokenizers.
 
 use crate::{Error, Result};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use tch::{Device, Tensor};
 
@@ -65,6 +65,73 @@ impl Tokenizer for CharTokenizer {
             .iter()
             .map(|&t| usize::try_from(t).ok().and_then(|i| self.chars.get(i)).copied().ok_or_else(|| unknown(t)))
             .collect()
+    }
+}
+
+/// One token per word: special tokens first, then words in the order in which they were given. Words are what single spaces separate.
+///
+/// ```
+/// use autodidact_core::text::{Tokenizer, WordTokenizer};
+/// let t = WordTokenizer::new(&["<pad>", "<end>"], "who knows who ?".split(' ')).unwrap();
+/// assert_eq!(t.encode("who ? <end>").unwrap(), [2, 4, 1]);
+/// assert_eq!(t.decode(&[3, 2]).unwrap(), "knows who");
+/// assert_eq!(t.encode("whom").unwrap_err().to_string(), "text: expected one of the 5 known words, got \"whom\"");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WordTokenizer {
+    words: Vec<String>,
+    index: HashMap<String, i64>,
+}
+
+impl WordTokenizer {
+    /// Special tokens and words; those that were there already count once.
+    ///
+    /// # Errors
+    /// No words, or one that is empty or holds a space.
+    pub fn new<S: AsRef<str>>(special: &[&str], words: impl IntoIterator<Item = S>) -> Result<Self> {
+        let mut tokenizer = Self { words: vec![], index: HashMap::new() };
+        for word in special {
+            tokenizer.add(word)?;
+        }
+        for word in words {
+            tokenizer.add(word.as_ref())?;
+        }
+        if tokenizer.words.is_empty() { Err(Error::value("words", "one at least", "none")) } else { Ok(tokenizer) }
+    }
+
+    fn add(&mut self, word: &str) -> Result<()> {
+        if word.is_empty() || word.contains(' ') {
+            return Err(Error::value("word", "one without spaces, not empty", format!("{word:?}")));
+        }
+        if !self.index.contains_key(word) {
+            self.index.insert(word.to_owned(), self.words.len() as i64);
+            self.words.push(word.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Index of a word, if it is known.
+    pub fn token(&self, word: &str) -> Option<i64> {
+        self.index.get(word).copied()
+    }
+}
+
+impl Tokenizer for WordTokenizer {
+    fn vocab(&self) -> i64 {
+        self.words.len() as i64
+    }
+
+    fn encode(&self, text: &str) -> Result<Vec<i64>> {
+        let unknown =
+            |w| Error::value("text", format!("one of the {} known words", self.words.len()), format!("{w:?}"));
+        text.split(' ').map(|w| self.token(w).ok_or_else(|| unknown(w))).collect()
+    }
+
+    fn decode(&self, tokens: &[i64]) -> Result<String> {
+        let unknown = |t| Error::value("token", format!("an index below {}", self.words.len()), t);
+        let word = |&t: &i64| usize::try_from(t).ok().and_then(|i| self.words.get(i)).ok_or_else(|| unknown(t));
+        let words = tokens.iter().map(word).collect::<Result<Vec<_>>>()?;
+        Ok(words.iter().map(|w| w.as_str()).collect::<Vec<_>>().join(" "))
     }
 }
 

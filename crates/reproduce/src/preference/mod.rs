@@ -3,7 +3,7 @@
 mod cream;
 mod garland;
 mod implicit_prm;
-mod language;
+pub(crate) mod language;
 mod online_self_preferring;
 mod preference_degree;
 mod preference_logic;
