@@ -143,8 +143,7 @@ pub fn bad_teacher<M: Embedder>(
     training: &Training,
 ) -> Result<Vec<f64>> {
     let x = Tensor::cat(&[&forget.x, &remaining.x], 0);
-    let log_p = |teacher: &M, x: &Tensor| teacher.probabilities(x).log();
-    let taught = Tensor::cat(&[log_p(ignorant, &forget.x), log_p(original, &remaining.x)], 0);
+    let taught = Tensor::cat(&[ignorant.log_probabilities(&forget.x), original.log_probabilities(&remaining.x)], 0);
     training.minimise(sorted_trainables(model.store()), x.size()[0] as usize, x.device(), |_, rows| {
         let logits = model.logits(&x.index_select(0, rows), true);
         Ok(divergence(&taught.index_select(0, rows), &logits, 1.0))
@@ -185,8 +184,7 @@ pub fn scrub<M: Embedder>(
     training: &Training,
 ) -> Result<Vec<f64>> {
     check_range("temperature", config.temperature, f64::MIN_POSITIVE..)?;
-    let log_p = |x: &Tensor| original.probabilities(x).log();
-    let (away, near) = (log_p(&forget.x), log_p(&remaining.x));
+    let (away, near) = (original.log_probabilities(&forget.x), original.log_probabilities(&remaining.x));
     let params = || sorted_trainables(model.store());
     let device = forget.x.device();
     let mut losses = vec![];

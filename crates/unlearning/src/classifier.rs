@@ -73,12 +73,17 @@ pub trait Embedder: Sized {
         self.classify(&self.embed(x, train))
     }
 
-    /// Class probabilities `[N, C]` without gradients, some hundreds of inputs at a time.
-    fn probabilities(&self, x: &Tensor) -> Tensor {
+    /// Log-probabilities of the classes `[N, C]` without gradients, some hundreds of inputs at a time.
+    fn log_probabilities(&self, x: &Tensor) -> Tensor {
         tch::no_grad(|| {
-            let part = |x: &Tensor| self.logits(x, false).softmax(-1, None::<Kind>);
+            let part = |x: &Tensor| self.logits(x, false).log_softmax(-1, None::<Kind>);
             Tensor::cat(&x.split(500, 0).iter().map(part).collect::<Vec<_>>(), 0)
         })
+    }
+
+    /// Class probabilities `[N, C]` without gradients, some hundreds of inputs at a time.
+    fn probabilities(&self, x: &Tensor) -> Tensor {
+        self.log_probabilities(x).exp()
     }
 
     /// Embeddings `[N, D]` without gradients, some hundreds of inputs at a time.

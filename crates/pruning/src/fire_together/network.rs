@@ -179,13 +179,42 @@ impl GatedNet {
         detached: bool,
         train: bool,
     ) -> Result<Outcome> {
+        self.pass(x, gates, criterion, detached, [train; 2])
+    }
+
+    /// A training pass in which heads may be frozen: their running statistics stay, and are what they are standardised by.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_frozen(
+        &self,
+        x: &Tensor,
+        gates: Gates<'_>,
+        criterion: Option<Criterion>,
+        detached: bool,
+        heads_learn: bool,
+    ) -> Result<Outcome> {
+        self.pass(x, gates, criterion, detached, [true, heads_learn])
+    }
+
+    fn pass(
+        &self,
+        x: &Tensor,
+        gates: Gates<'_>,
+        criterion: Option<Criterion>,
+        detached: bool,
+        [train, heads_train]: [bool; 2],
+    ) -> Result<Outcome> {
         self.check(x)?;
         let mut x = x.shallow_clone();
         let (mut targets, mut masks) = (vec![], vec![]);
         for (i, layer) in self.layers.iter().enumerate() {
             let out = layer.norm.forward_t(&layer.conv.forward(&x), train).relu();
             let asks = criterion.is_some() || matches!(gates, Gates::Heads | Gates::StraightThrough);
-            let logits = asks.then(|| layer.head.logits(&if detached { x.detach() } else { x.shallow_clone() }, train));
+            let logits = asks.then(|| {
+                let map = if detached { x.detach() } else { x.shallow_clone() };
+                layer.head.logits(&map, heads_train)
+            });
             if let (Some(criterion), Some(logits)) = (criterion, &logits) {
                 targets.push((logits.shallow_clone(), criterion.mask(&peak(&out)?)?));
             }

@@ -118,6 +118,7 @@ impl Config {
         }
         check_range("inversion", self.inversion, 0.0..=1.0)?;
         setting.training.check()?;
+        setting.adapter.check()?;
         // An alpha of 0 would be the ablation.
         check_range("alpha", self.alpha, f64::MIN_POSITIVE..=1.0)?;
         if !self.alphas.is_empty() {
@@ -393,7 +394,7 @@ impl Experiment for ModelSurgery {
             _ => "trained by Barlow Twins on the source without labels",
         };
         format!(
-            "The backbone is {how}, once per seed, and the same for all learners; so are the tasks, the steps, the batches and the rate ({}). Learners of all weights take the adapters' rate for them, SLCA a hundredth of it. SLCA aligns as its code does, LwF has weight 3 at temperature 2, EASE 0.1 for other subspaces; nothing was tuned for any learner. The pre-training of the glyphs was chosen on seed 100 by SimpleCIL's last accuracy alone (chance: 5 %): 29.0 % by Barlow Twins as it is, 24.9 % with bright and dark swapped in half of the views, 35.7 % with labels (pretraining=supervised); self-supervision is kept, as its features are far above chance. MOS without refinement, without ensemble and with the true task are measured on MOS's own networks, as they train the same. Pulls go on at full strength while the rate falls to 0, so that merged adapters end near the mean; the distances say how near. MOS follows the paper's text; the arm with official merging pulls once per block and step, as the code does in effect, and the one with official evaluation lets every evaluated batch pull the kept adapters, too.",
+            "The backbone is {how}, once per seed, and the same for all learners; so are the tasks, the steps, the batches and the rate ({}). Heads learn at that rate too, MOS's at a tenth of it. Learners of all weights take the adapters' rate for them, SLCA a hundredth of it. SLCA aligns as its code does, LwF has weight 3 at temperature 2, EASE 0.1 for other subspaces; nothing was tuned for any learner. Pre-training is self-supervised because that is what a frozen backbone without labels stands for here, not for its result: on seed 100 SimpleCIL's last accuracy (chance: 5 %) was 29.0 % by Barlow Twins as it is, 24.9 % with bright and dark swapped in half of the views, and 35.7 % with labels (pretraining=supervised). That all heads but MOS's learn at the whole rate was set after one seed's trial, as their published code has it. MOS without refinement, without ensemble and with the true task are measured on MOS's own networks, as they train the same. Pulls go on at full strength while the rate falls to 0, so that merged adapters end near the mean; the distances say how near. MOS follows the paper's text; the arm with official merging pulls once per block and step, as the code does in effect, and the one with official evaluation lets every evaluated batch pull the kept adapters, too.",
             config.map_or_else(String::new, |c| {
                 let training = c.setting(plan).training;
                 format!("{} epochs at {}", training.epochs, training.lr)

@@ -25,7 +25,9 @@ impl Default for AdapterConfig {
 }
 
 impl AdapterConfig {
-    pub(super) fn check(&self) -> Result<()> {
+    /// # Errors
+    /// Settings outside their ranges.
+    pub fn check(&self) -> Result<()> {
         check_range("adapter rank", self.rank as f64, 1.0..)?;
         check_range("adapter scale", self.scale, ..)?;
         check_range("adapter dropout", self.dropout, 0.0..1.0)

@@ -37,14 +37,15 @@ impl Study<'_> {
         self.results.seeds(&Arm::Dense.name()).len()
     }
 
+    /// Twice the accuracy of guessing (percent).
+    fn twice_chance(&self) -> f64 {
+        if self.results.plan().dataset == "stroke-glyphs" { 10.0 } else { 20.0 }
+    }
+
     /// Why nothing can be said: the dense network has learnt next to nothing.
     fn untrained(&self) -> Result<Option<String>> {
-        let classes = match self.results.plan().dataset.as_str() {
-            "stroke-glyphs" => 20.0,
-            _ => 10.0,
-        };
         let dense = self.mean(Arm::Dense, ACCURACY)?;
-        Ok((dense.is_nan() || dense < 200.0 / classes).then(|| {
+        Ok((dense.is_nan() || dense < self.twice_chance()).then(|| {
             format!("The dense network is right on {dense:.1} % of test images, less than twice what guessing gives.")
         }))
     }
@@ -61,7 +62,9 @@ impl Study<'_> {
     fn apart(&self, a: fn(f64) -> Arm, b: fn(f64) -> Arm) -> Result<f64> {
         let each =
             self.c.compared.iter().map(|r| Ok((self.mean(a(*r), REDUCTION)? - self.mean(b(*r), REDUCTION)?).abs()));
-        Ok(each.collect::<Result<Vec<f64>>>()?.into_iter().fold(0.0, f64::max))
+        // An unknown saving is not a near one.
+        let each = each.collect::<Result<Vec<f64>>>()?;
+        Ok(if each.iter().any(|d| d.is_nan()) { f64::NAN } else { each.into_iter().fold(0.0, f64::max) })
     }
 
     fn words(&self, of: fn(f64) -> Arm, shares: &[f64]) -> Result<String> {
@@ -113,7 +116,8 @@ impl Study<'_> {
             let arm = Arm::Decoupled(*r);
             let (estimated, reached) = (self.mean(arm, ESTIMATE)?, self.mean(arm, REDUCTION)?);
             if *r < 1.0 {
-                worst = worst.max((estimated - reached).abs());
+                let apart = (estimated - reached).abs();
+                worst = if apart.is_nan() { f64::INFINITY } else { worst.max(apart) };
             }
             words.push(format!(
                 "{r}: {estimated:.1} and {reached:.1} ({:.0} % of decisions as the target, {:.0} % of filters vary, {:.1} % of masks empty)",
@@ -153,6 +157,10 @@ impl Study<'_> {
             if saved.is_nan() || saved < 5.0 {
                 return Ok(Finding::not_judged("C3", format!("{} saves {saved:.1} % only.", arm.name())));
             }
+            let accuracy = self.mean(arm, ACCURACY)?;
+            if accuracy.is_nan() || accuracy < self.twice_chance() {
+                return Ok(Finding::not_judged("C3", format!("{} is right on {accuracy:.1} % only.", arm.name())));
+            }
         }
         let note = format!(
             "{}; {}. Shown: joint minus decoupled, points.",
@@ -176,8 +184,10 @@ impl Study<'_> {
             && !saved.is_empty()
             && saved.iter().all(|s| *s > 0.0);
         let note = format!(
-            "{:.1} % saved; accuracy minus that of the dense network {dense:+} points, minus that of the dense network trained on {continued:+}. Shown: the latter.",
-            stats::mean(&saved)
+            "{:.1} % saved ({:.1} % do not fire in the dense network; {:.0} % of decisions as the target); accuracy minus that of the dense network {dense:+} points, minus that of the dense network trained on {continued:+}. Shown: the latter.",
+            stats::mean(&saved),
+            self.mean(whole, ESTIMATE)?,
+            self.mean(whole, AGREEMENT)?,
         );
         Ok(Finding::new("C4", continued, note).against(-0.5).verdict(Verdict::of(met).with_seeds(self.seeds())))
     }
@@ -248,27 +258,37 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
     // At the first compared share: how often filters are on, sorted within each layer.
     if let Some(&r) = c.compared.first() {
         let arm = Arm::Decoupled(r).name();
-        let rates = results.mean_array(&arm, FIRING)?;
+        // Filters of different seeds have nothing in common but their rank.
+        let by_seed: Vec<&[f64]> =
+            results.seeds(&arm).into_iter().map(|seed| results.array(&arm, seed, FIRING)).collect::<Result<_>>()?;
         let (mut series, mut from) = (vec![], 0);
-        for (i, filters) in c.stages.iter().filter(|s| **s > 0).enumerate() {
-            let mut part = rates[from..from + *filters as usize].to_vec();
-            from += *filters as usize;
-            part.sort_by(f64::total_cmp);
+        for (i, filters) in c.stages.iter().filter(|s| **s > 0).map(|f| *f as usize).enumerate() {
+            let sorted: Vec<Vec<f64>> = by_seed
+                .iter()
+                .map(|rates| {
+                    let mut part = rates[from..from + filters].to_vec();
+                    part.sort_by(f64::total_cmp);
+                    part
+                })
+                .collect();
+            from += filters;
+            let rank = |k: usize| stats::mean(&sorted.iter().map(|s| s[k]).collect::<Vec<_>>());
             let points: Vec<(f64, f64)> =
-                part.iter().enumerate().map(|(k, v)| ((k as f64 + 0.5) / part.len() as f64, 100.0 * v)).collect();
+                (0..filters).map(|k| ((k as f64 + 0.5) / filters as f64, 100.0 * rank(k))).collect();
             series.push(Series::line(format!("layer {}", i + 1), i, &points));
         }
         plots.push(Plot::lines(
             "firing",
-            &format!("How often filters are computed (share {r}), in ascending order, by layer."),
+            &format!("How often filters are computed (share {r}), in ascending order in each layer, mean over seeds."),
             "share of the layer's filters",
             "images on which it is computed (%)",
             series,
         ));
+        let seed = results.seeds(&arm).first().copied().unwrap_or_default();
         let last = c.stages.iter().rev().find(|s| **s > 0).map_or(1, |f| *f as usize);
-        let by_class = results.mean_array(&arm, BY_CLASS)?;
-        let panel = (format!("share {r}"), by_class.len() / last, last, by_class);
-        let caption = "How often each filter of the last layer (columns) is computed for images of each class (rows).";
+        let by_class = results.array(&arm, seed, BY_CLASS)?.to_vec();
+        let panel = (format!("share {r}, seed {seed}"), by_class.len() / last, last, by_class);
+        let caption = "How often each filter of the last layer (columns) is computed for images of each class (rows), in one seed.";
         plots.push(Plot::heat("classes", caption, vec![panel], 0.0, 1.0));
     }
     Ok(plots)
@@ -319,5 +339,12 @@ mod tests {
         let idle = |_: Arm, seed: u64| [80.0 + 0.1 * seed as f64, 0.0, 40.0];
         assert_eq!(verdicts(idle), [NotReproduced, NotReproduced, NotJudged, NotReproduced, NotReproduced, NotJudged]);
         assert_eq!(verdicts(|_, _| [5.0, 50.0, 50.0]), [NotJudged; 6]);
+        // Gates that destroy the network are not comparable.
+        let broken = |arm: Arm, _: u64| match arm {
+            Arm::Dense | Arm::Continued => [80.0, 0.0, 0.0],
+            _ => [5.0, 90.0, f64::NAN],
+        };
+        let got = verdicts(broken);
+        assert_eq!((got[1], got[2], got[3]), (NotReproduced, NotJudged, NotReproduced));
     }
 }

@@ -44,6 +44,8 @@ fn load(c: &Config, context: &Context<'_>) -> Result<Images> {
     let part = |n: usize, purpose: &str| {
         let drawn = seed::derive(0, &["fire-together", purpose]);
         let set = glyphs.draw(&classes, n.div_ceil(GLYPHS), GlyphStyle::Plain, drawn)?;
+        // They come class by class; estimates look at the first.
+        let set = set.subset(set.len(), drawn)?;
         Ok::<Part, anyhow::Error>(Part::new(&set, c.side, plan.device))
     };
     Ok(Images { train: part(n, "train")?, test: part(tested, "test")?, classes: GLYPHS as i64, channels: 1 })
@@ -95,10 +97,11 @@ pub(super) fn run(arm: Arm, c: &Config, context: &mut Context<'_>) -> Result<()>
             study.report(&net, Gates::Heads, Some(criterion), context)
         }
         Arm::Uniform(r) => {
-            let saved = study.saved(&study.decoupled(r, context)?)?;
             let net = study.dense(HeadInput::Standardised, context)?;
-            let share = net.peaks(&study.some())?.choose(&net, Criterion::Uniform, saved.clamp(0.01, 0.99))?;
-            let criterion = Criterion::Uniform(share);
+            // Whose targets save as much as those of the share: heads miss either.
+            let peaks = net.peaks(&study.some())?;
+            let (saved, _) = peaks.reduction(&net, Criterion::Mass(r))?;
+            let criterion = Criterion::Uniform(peaks.choose(&net, Criterion::Uniform, saved.clamp(0.001, 0.999))?);
             study.train(&net, Gating::Heads { criterion, detached: true }, true, context)?;
             study.report(&net, Gates::Heads, Some(criterion), context)
         }
@@ -190,11 +193,6 @@ impl Study<'_> {
         Ok(self.masks(net)?.iter().map(|m| mean(m).double_value(&[]).round() as i64).collect())
     }
 
-    /// Share that a network saves on training images.
-    fn saved(&self, net: &GatedNet) -> Result<f64> {
-        Ok(1.0 - net.macs(&self.masks(net)?).mean(Kind::Double).double_value(&[]) / net.dense_macs())
-    }
-
     fn estimate(&self, net: &GatedNet, criterion: Criterion, context: &mut Context<'_>) -> Result<()> {
         let (saved, _) = net.peaks(&self.some())?.reduction(net, criterion)?;
         context.metric(0, ESTIMATE, 100.0 * saved);
@@ -243,7 +241,8 @@ impl Study<'_> {
                 Gating::Fixed(masks) => (net.forward(&x, Gates::Fixed(masks), None, true, true)?, None, false),
                 Gating::Heads { criterion, detached } => {
                     let asked = learning.then_some(criterion);
-                    let out = net.forward(&x, Gates::Heads, asked, detached, true)?;
+                    // Behind the cooldown heads are frozen, their statistics too.
+                    let out = net.forward_frozen(&x, Gates::Heads, asked, detached, learning)?;
                     let loss = if learning { Some(mask_loss(&out.targets)?) } else { None };
                     (out, loss, learning)
                 }

@@ -20,13 +20,15 @@ pub fn run(learner: Learner, config: &Config, context: &mut Context<'_>) -> Resu
     let setting = config.setting(context.plan);
     let training = TaskTraining { seed: context.seed("learner"), ..setting.training };
     let adapter = setting.adapter;
+    // A head that learns at a tenth of the rate is part of MOS.
+    let plain = TaskTraining { head_scale: 1.0, ..training };
     match learner {
-        Learner::Finetune => observe(&mut Finetune::new(&net, training)?, &all, context),
-        Learner::Lwf => observe(&mut Lwf::new(&net, training, 2.0, 3.0)?, &all, context),
+        Learner::Finetune => observe(&mut Finetune::new(&net, plain)?, &all, context),
+        Learner::Lwf => observe(&mut Lwf::new(&net, plain, 2.0, 3.0)?, &all, context),
         Learner::SimpleCil => observe(&mut SimpleCil::new(&net), &all, context),
-        Learner::Aper => observe(&mut Aper::new(&net, adapter, training)?, &all, context),
-        Learner::Ease => observe(&mut Ease::new(&net, adapter, training, 0.1)?, &all, context),
-        Learner::FinetuneAdapter => observe(&mut FinetuneAdapter::new(&net, adapter, training)?, &all, context),
+        Learner::Aper => observe(&mut Aper::new(&net, adapter, plain)?, &all, context),
+        Learner::Ease => observe(&mut Ease::new(&net, adapter, plain, 0.1)?, &all, context),
+        Learner::FinetuneAdapter => observe(&mut FinetuneAdapter::new(&net, adapter, plain)?, &all, context),
         Learner::Slca => {
             let usual = SlcaConfig::default();
             let (epochs, samples) = config.slca;
