@@ -57,7 +57,9 @@ fn main() -> Result<()> {
     let told = |questions: &[Question], exchanges: &[Exchange]| -> Result<f64> {
         let mut count = 0;
         for (q, e) in questions.iter().zip(exchanges) {
-            count += usize::from(say(e)?.contains(q.value.as_deref().unwrap_or_default()));
+            // Whole words: a value is no part of another.
+            let value = q.value.as_deref().context("a fact without a value")?;
+            count += usize::from(format!(" {} ", say(e)?).contains(&format!(" {value} ")));
         }
         Ok(100.0 * count as f64 / questions.len() as f64)
     };

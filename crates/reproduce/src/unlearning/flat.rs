@@ -29,6 +29,7 @@ use crate::runner::Context;
 use crate::verdict::Finding;
 use anyhow::Result;
 use arms::Arm;
+use autodidact_core::Error;
 use autodidact_core::error::check_range;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -179,6 +180,13 @@ impl Config {
         check_range("unlearning.weight_decay", self.unlearning.weight_decay, 0.0..)?;
         check_list("rates.lr", &self.rates.lr, positive.clone())?;
         check_list("unlearning.alphas", &self.unlearning.alphas, positive)?;
+        let lm = &self.lm;
+        check_range("lm.width", lm.width as f64, 1.0..)?;
+        check_range("lm.depth", lm.depth as f64, 1.0..)?;
+        check_range("lm.heads", lm.heads as f64, 1.0..)?;
+        if lm.width % lm.heads != 0 {
+            return Err(Error::value("lm.width", format!("a multiple of lm.heads = {}", lm.heads), lm.width).into());
+        }
         self.base.check("base", self.base.batch)?;
         self.tuned.check("tuned", self.tuned.batch)
     }
@@ -308,7 +316,7 @@ impl Experiment for FlatExperiment {
     }
 
     fn note(&self, _plan: &Plan) -> String {
-        "Retention is relative on so small a model: at rates at which a large one would keep most, every method that sees forget data alone damages it. Steps, rates, batches and gradient clipping (norm 1) are the same for all methods, and none was tuned: they are those of the experiment's plan. Value accuracy of the forget set, by which methods stop, counts values whose words are all the most probable ones, given the true words before; everywhere else it counts greedy answers that contain the value, so that refusals count against a method. Model utility has ROUGE-L as TOFU has it; the one with value accuracy in ROUGE's place is recorded too. Membership is read off the answers' tokens, of authors to forget and of others that were never seen. The task vector's factor is raised until the forget set is forgotten. Unrelated answers (LLMU, mismatch) are those about known people and things. A forget quality of p >= 0.05 is not expected at this size. With --dataset tofu, questions have no values: an answer is known if all of it is, so that methods stop sooner. One trial of a seed that is not among the recorded ones came before them: it changed no setting and no criterion of the generated questions (those of TOFU's files were added after it); what greedy answers tell on the way was added to what is reported.".to_owned()
+        "Retention is relative on so small a model: at rates at which a large one would keep most, every method that sees forget data alone damages it. Steps, rates, batches and gradient clipping (norm 1) are the same for all methods, and none was tuned: they are those of the experiment's plan. Value accuracy of the forget set, by which methods stop, counts values whose words are all the most probable ones, given the true words before; so it does in what decides whether the models before unlearning are fit and whether a fixed rate forgets, and in the trajectories. C2 and C4 count greedy answers that contain the value, so that refusals count against a method. Divergences from the reference (KL, LLMU) are those on the tokens of answers, not of questions. Model utility has ROUGE-L as TOFU has it; the one with value accuracy in ROUGE's place is recorded too. Membership is read off the answers' tokens, of authors to forget and of others that were never seen. The task vector's factor is raised until the forget set is forgotten. Unrelated answers (LLMU, mismatch) are those about known people and things. A forget quality of p >= 0.05 is not expected at this size. With --dataset tofu, questions have no values: an answer is known if all of it is, so that methods stop sooner. One trial of a seed that is not among the recorded ones came before them: it changed no setting and no criterion of the generated questions (those of TOFU's files were added after it); what greedy answers tell on the way was added to what is reported.".to_owned()
     }
 }
 

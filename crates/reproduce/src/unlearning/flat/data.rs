@@ -78,8 +78,13 @@ impl Questions {
         let holdout = format!("holdout{percent:02}");
         let holdout = if place.join(format!("{holdout}.json")).exists() { read(&holdout)? } else { vec![] };
         // Before they are tuned, small models learn to refuse from questions about invented people.
-        let unknown = FictitiousAuthors::default().generate()?.unknown;
+        let mut unknown = FictitiousAuthors::default().generate()?.unknown;
         let refusals = refusals(&place, spaced)?;
+        // With the templates that are asked of them later: those that they find impossible teach nothing. There are as many questions.
+        let refusals: Vec<String> = refusals.into_iter().take(unknown.len()).collect();
+        for (i, (_, answer)) in unknown.iter_mut().enumerate() {
+            answer.clone_from(&refusals[i % refusals.len()]);
+        }
         let mut questions = Self {
             forget,
             retain,

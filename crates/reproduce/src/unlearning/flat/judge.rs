@@ -209,9 +209,9 @@ impl Study<'_> {
         let m = |metric: &str| self.mean(change, metric);
         let steps = match self.reached(change)? {
             0 => "not reached".to_owned(),
-            _ if change == Change::TaskVector => "found".to_owned(),
+            n if change == Change::TaskVector => format!("found in {n}"),
             n if n == self.seeds() => format!("{:.0}", m(STEPS)?),
-            n => format!("{:.0}, reached in {n}", m(STEPS)?),
+            n => format!("{:.0} where those that did not reach it count as all, reached in {n}", m(STEPS)?),
         };
         let leak = self.mean(change, LEAK).map_or("-".to_owned(), |l| format!("{l:.0}"));
         Ok(format!(
@@ -294,8 +294,7 @@ impl Study<'_> {
             self.on_the_way(&compared, TOLD, self.config.unlearning.known)?,
             self.unmatched(&rivals)?.unwrap_or_default(),
         );
-        let against = self.mean(rival, &metric)?;
-        Ok(Finding::new("C2", best, note).against(against).verdict(verdict))
+        Ok(Finding::new("C2", best, note).against(0.0).verdict(verdict))
     }
 
     /// C3.
@@ -359,21 +358,18 @@ impl Study<'_> {
         let over_idk = verdict::difference(&utility, &self.values(Change::Idk, UTILITY)?, 0.0);
         let templates = if reached == 0 { Verdict::Reproduced } else { over_idk.verdict };
 
-        let kept = self.those_that_forget(&forgetting())?;
-        if kept.is_empty() {
-            return Ok(Finding::not_judged("C5", self.unmatched(&forgetting())?.unwrap_or_default()));
+        let kept = forgetting();
+        if let Some(why) = self.unmatched(&kept)? {
+            return Ok(Finding::not_judged("C5", why));
         }
-        let whole: Vec<Change> =
-            all.into_iter().zip(forgetting()).filter(|(_, f)| kept.contains(f)).map(|(c, _)| c).collect();
-        let gain = verdict::difference(&self.over(&whole, UTILITY)?, &self.over(&kept, UTILITY)?, 0.0);
+        let gain = verdict::difference(&self.over(&all, UTILITY)?, &self.over(&kept, UTILITY)?, 0.0);
         let note = format!(
-            "Templates alone forget in {reached} of {} seeds; FLAT's mean utility minus theirs {over_idk:+}. Model utility at matched forgetting: {}; {}. Whole loss minus forgetting alone {gain:+}. Retained value accuracy: {}; {}. {}",
+            "Templates alone forget in {reached} of {} seeds; FLAT's mean utility minus theirs {over_idk:+}. Model utility at matched forgetting: {}; {}. Whole loss minus forgetting alone {gain:+}. Retained value accuracy: {}; {}.",
             self.seeds(),
-            self.list(&whole, UTILITY)?,
+            self.list(&all, UTILITY)?,
             self.list(&kept, UTILITY)?,
-            self.list(&whole, &of(VALUE, RETAINED))?,
+            self.list(&all, &of(VALUE, RETAINED))?,
             self.list(&kept, &of(VALUE, RETAINED))?,
-            self.unmatched(&forgetting())?.unwrap_or_default(),
         );
         let verdict = Verdict::all(&[templates, gain.verdict]).with_seeds(self.seeds());
         Ok(Finding::new("C5", gain, note).against(0.0).verdict(verdict))

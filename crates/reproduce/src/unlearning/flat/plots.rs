@@ -42,7 +42,7 @@ fn trajectories(study: &Study<'_>) -> Result<Plot> {
     Ok(Plot::lines(
         "trajectories",
         &format!(
-            "What is known of retained questions against what is known of those to forget, on the way to matched forgetting (seed {first})."
+            "What is known of retained questions against what is known of those to forget, on the way to matched forgetting: values whose words are all the most probable ones, given the true words before (seed {first})."
         ),
         "value accuracy of the forget set",
         "value accuracy of retained questions",

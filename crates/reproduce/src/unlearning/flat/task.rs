@@ -3,7 +3,7 @@
 use super::Config;
 use super::data::Questions;
 use crate::preference::language::Sequence;
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use autodidact_core::hub;
 use autodidact_core::text::{HfTokenizer, Tokenizer, WordTokenizer};
 use autodidact_datasets::questions::Question;
@@ -124,11 +124,16 @@ impl Set {
 
 fn exchanges(questions: &[Question], format: &Format) -> Result<Vec<Exchange>> {
     let exchange = |q: &Question| {
-        let exchange = Exchange::new(format.question(&q.question)?, format.answer(&q.answer)?);
-        Ok(match &q.value {
-            Some(value) => exchange.with_value(&format.text(value)?),
-            None => exchange,
-        })
+        let whole = || Ok::<_, anyhow::Error>(Exchange::new(format.question(&q.question)?, format.answer(&q.answer)?));
+        let Some(value) = &q.value else { return whole() };
+        // Inside an answer a word may begin with its space.
+        for text in [value.clone(), format!(" {value}")] {
+            let exchange = whole()?.with_value(&format.text(&text)?);
+            if exchange.value.is_some() {
+                return Ok(exchange);
+            }
+        }
+        bail!("the tokens of {value:?} are not among those of {:?}", q.answer)
     };
     questions.iter().map(exchange).collect()
 }
