@@ -114,6 +114,7 @@ impl<T> Drop for Prefetch<T> {
 mod tests {
     use super::*;
     use crate::image::shapes;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 

@@ -30,6 +30,17 @@ pub fn colour(i: usize) -> RGBColor {
     PALETTE[i % PALETTE.len()]
 }
 
+/// `(middle of the bin, percent of the values)` for equal bins between two ends; values outside count among all.
+pub fn histogram(values: &[f64], (low, high): (f64, f64), bins: usize) -> Vec<(f64, f64)> {
+    let width = ((high - low) / bins as f64).max(f64::MIN_POSITIVE);
+    let mut counts = vec![0usize; bins];
+    for v in values.iter().filter(|v| (low..=high).contains(*v)) {
+        counts[(((v - low) / width) as usize).min(bins - 1)] += 1;
+    }
+    let percent = |c: usize| 100.0 * c as f64 / values.len() as f64;
+    counts.into_iter().enumerate().map(|(i, c)| (low + (i as f64 + 0.5) * width, percent(c))).collect()
+}
+
 /// Points with a name.
 #[derive(Debug, Clone)]
 pub struct Series {

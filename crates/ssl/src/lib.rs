@@ -54,7 +54,4 @@ pub(crate) fn check_pair(za: &Tensor, zb: &Tensor) -> Result<(i64, i64)> {
     Ok((n, d))
 }
 
-/// Vectors of the last dimension at unit length.
-pub fn unit(z: &Tensor) -> Tensor {
-    z / z.norm_scalaropt_dim(2.0, [-1i64].as_slice(), true).clamp_min(1e-12)
-}
+pub use autodidact_core::nn::unit;

@@ -67,7 +67,10 @@ impl Losses {
     }
 
     /// The logarithm of [`Losses::statistic`], which does not overflow.
-    fn ln_statistic(&self) -> Result<f64> {
+    ///
+    /// # Errors
+    /// As [`Losses::truth_ratio`].
+    pub fn ln_statistic(&self) -> Result<f64> {
         self.check()?;
         Ok(mean(&self.perturbed) - self.paraphrase)
     }

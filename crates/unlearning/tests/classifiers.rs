@@ -1,26 +1,17 @@
 //! Baselines, splits and attacks on classifiers.
 
+mod common;
+
 use autodidact_core::metrics::accuracy;
 use autodidact_core::testing::fixture;
 use autodidact_unlearning::baselines::*;
 use autodidact_unlearning::classifier::*;
 use autodidact_unlearning::membership::*;
 use autodidact_unlearning::splits::*;
+use common::images;
 use tch::{Device, Kind, Tensor};
 
 const F32: (Kind, Device) = (Kind::Float, Device::Cpu);
-
-/// Noisy images of three classes: a bright quadrant each.
-fn images(n: i64) -> Labelled {
-    tch::manual_seed(3);
-    let y = Tensor::arange(n, (Kind::Int64, Device::Cpu)).remainder(3);
-    let x = Tensor::rand([n, 1, 8, 8], F32) * 0.5;
-    for i in 0..n {
-        let class = y.int64_value(&[i]);
-        let _ = x.get(i).narrow(1, 4 * (class / 2), 4).narrow(2, 4 * (class % 2), 4).g_add_scalar_(0.7);
-    }
-    Labelled::new(x, y, 3).unwrap()
-}
 
 fn network() -> SmallCnn {
     let config =

@@ -1,11 +1,14 @@
 //! The losses beside torch's, the conformance values, what unlearning must not touch, and the whole method on points that need no data.
 
+mod common;
+
 use autodidact_core::Error;
 use autodidact_core::metrics::accuracy;
 use autodidact_core::optim::Snapshot;
 use autodidact_core::testing::{assert_close, check_gradient, fixture};
 use autodidact_unlearning::classifier::*;
 use autodidact_unlearning::label_agnostic_forgetting::*;
+use common::images;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
@@ -83,18 +86,6 @@ fn identities_of_the_alignment_loss() {
     assert!(gradients.iter().all(|g| g.abs().max().double_value(&[]) < 1e-9), "where the gradient is 0");
     let both = (&g["e_r"], &g["hat_r"]);
     assert_eq!(unlearning_loss(both, both).unwrap().double_value(&[]), 0.0);
-}
-
-/// Images of three classes that a small network tells apart: a bright quadrant, with noise.
-fn images(n: i64) -> Labelled {
-    tch::manual_seed(3);
-    let y = Tensor::arange(n, (Kind::Int64, Device::Cpu)).remainder(3);
-    let x = Tensor::rand([n, 1, 8, 8], (Kind::Float, Device::Cpu)) * 0.5;
-    for i in 0..n {
-        let class = y.int64_value(&[i]);
-        let _ = x.get(i).narrow(1, 4 * (class / 2), 4).narrow(2, 4 * (class % 2), 4).g_add_scalar_(0.7);
-    }
-    Labelled::new(x, y, 3).unwrap()
 }
 
 fn network() -> SmallCnn {

@@ -1,6 +1,7 @@
 //! k-nearest-neighbour classification of representations.
 
 use crate::error::{check_class_indices, check_matrix, check_range};
+use crate::nn::unit;
 use crate::{Error, Result};
 use tch::{Kind, Tensor};
 
@@ -82,9 +83,7 @@ impl Knn {
 }
 
 fn normalised(x: &Tensor) -> Tensor {
-    let x = x.to_kind(Kind::Float);
-    let norm = x.norm_scalaropt_dim(2.0, [1i64].as_slice(), true).clamp_min(1e-12);
-    x / norm
+    unit(&x.to_kind(Kind::Float))
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub use convnet::{ConvNet, ConvNetConfig, Head};
 pub use gpt::{Bias, BlockTrace, Gpt, GptConfig, Pattern, Perceptron, Position};
 pub use lora::{LoraConfig, LoraTarget};
 pub use mlp::{Mlp, MlpConfig};
-pub use norm::Normalization;
+pub use norm::{Normalization, unit};
 pub use patches::PatchEmbedding;
 pub use resnet::{Depth, ResNet, ResNetConfig, ResidualBlock, Stem};
 pub use rotary::{Rotary, RotaryScaling, yarn_attention};

@@ -3,6 +3,11 @@
 use tch::Tensor;
 use tch::nn::{self, Init, LayerNorm, LayerNormConfig, Module, Path};
 
+/// Vectors of the last dimension at unit length (those shorter than 1e-12 stay short).
+pub fn unit(x: &Tensor) -> Tensor {
+    x / x.norm_scalaropt_dim(2.0, [-1i64].as_slice(), true).clamp_min(1e-12)
+}
+
 /// What is normalised in a transformer's blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Normalization {

@@ -1,5 +1,6 @@
 //! The head of self-distillation: an MLP, and a bottleneck on the unit sphere.
 
+use autodidact_core::nn::unit;
 use autodidact_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -44,10 +45,6 @@ pub struct Head {
     layers: Vec<Linear>,
     output: Linear,
     config: HeadConfig,
-}
-
-fn unit(x: &Tensor) -> Tensor {
-    x / x.norm_scalaropt_dim(2.0, [-1i64].as_slice(), true).clamp_min(1e-12)
 }
 
 impl Head {

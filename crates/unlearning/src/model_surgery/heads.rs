@@ -3,6 +3,7 @@
 use super::learner::Tasks;
 use super::memory::GaussianMemory;
 use autodidact_core::error::{check_matrix, check_range};
+use autodidact_core::nn::unit;
 use autodidact_core::optim::{Group, Optimizer, Rule, Sgd};
 use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::{Error, Result};
@@ -109,11 +110,6 @@ impl CosineHead {
         }
         Ok(unit(features).matmul(&prototypes.tr()))
     }
-}
-
-/// Rows of length 1.
-pub(super) fn unit(x: &Tensor) -> Tensor {
-    x / x.norm_scalaropt_dim(2.0, [-1i64].as_slice(), true).clamp_min(1e-12)
 }
 
 /// Means `[k, d]` of the features of each of the `k` classes from `from` on.

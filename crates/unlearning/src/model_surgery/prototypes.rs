@@ -2,10 +2,11 @@
 
 use super::adapter::{AdapterConfig, AdapterSet};
 use super::backbone::AdaptedVit;
-use super::heads::{CosineHead, LinearHead, class_means, unit};
+use super::heads::{CosineHead, LinearHead, class_means};
 use super::learner::{CilLearner, TaskTraining, Tasks};
 use super::tuned::train_adapter;
 use autodidact_core::error::check_range;
+use autodidact_core::nn::unit;
 use autodidact_core::{Error, Result};
 use std::ops::Range;
 use tch::{Kind, Tensor};

@@ -21,13 +21,7 @@ pub(super) fn errors(results: &Results, arm: &str, classifier: &str, m: i64) -> 
 pub(super) fn histogram(values: &[f64], bins: usize) -> Vec<(f64, f64)> {
     // The outermost hundredths would squeeze the rest.
     let (low, high) = (stats::quantile(values, 0.005), stats::quantile(values, 0.995));
-    let width = ((high - low) / bins as f64).max(f64::MIN_POSITIVE);
-    let mut counts = vec![0usize; bins];
-    for v in values.iter().filter(|v| (low..=high).contains(*v)) {
-        counts[(((v - low) / width) as usize).min(bins - 1)] += 1;
-    }
-    let percent = |c: usize| 100.0 * c as f64 / values.len() as f64;
-    counts.into_iter().enumerate().map(|(i, c)| (low + (i as f64 + 0.5) * width, percent(c))).collect()
+    crate::plot::histogram(values, (low, high), bins)
 }
 
 /// The finding of every claim.

@@ -168,8 +168,8 @@ pub(super) fn measure(
         if name == FORGET {
             let quality = forget_quality(&probabilities.losses, &retrained.losses())?;
             context.metric(step, LOG_P, quality.log10_p());
-            let ln = probabilities.losses.iter().map(|l| mean(&l.perturbed) - l.paraphrase).collect();
-            context.array(STATISTIC, ln);
+            let ln = probabilities.losses.iter().map(Losses::ln_statistic);
+            context.array(STATISTIC, ln.collect::<Result<_, _>>()?);
         } else {
             official.extend([rouge, probability, truth]);
             of_values.extend([value, probability, truth]);

@@ -5,7 +5,7 @@ use super::judge::{Study, flat};
 use super::measures::{LOG_P, STATISTIC, UTILITY, of};
 use super::models::Stage;
 use super::{Config, FORGET, RETAINED};
-use crate::plot::{Plot, Series};
+use crate::plot::{Plot, Series, histogram};
 use crate::results::Results;
 use anyhow::Result;
 
@@ -102,21 +102,13 @@ fn statistics(study: &Study<'_>) -> Result<Option<Plot>> {
     if high <= low {
         return Ok(None);
     }
-    let width = (high - low) / BINS as f64;
-    let series = pooled.iter().enumerate().map(|(i, (name, values))| {
-        let mut counts = [0.0; BINS];
-        for v in values {
-            counts[(((v - low) / width) as usize).min(BINS - 1)] += 1.0;
-        }
-        let share =
-            |(bin, count): (usize, &f64)| (low + (bin as f64 + 0.5) * width, count / values.len().max(1) as f64);
-        Series::line(name.clone(), i, &counts.iter().enumerate().map(share).collect::<Vec<_>>())
-    });
+    let series = (pooled.iter().enumerate())
+        .map(|(i, (name, values))| Series::line(name.clone(), i, &histogram(values, (low, high), BINS)));
     Ok(Some(Plot::lines(
         "statistic",
         "Histogram of the statistic that forget quality compares, questions to forget of all seeds: high where the paraphrase is more probable than wrong answers.",
         "ln s",
-        "share of questions",
+        "questions (%)",
         series.collect(),
     )))
 }
