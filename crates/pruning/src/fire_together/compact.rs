@@ -22,12 +22,30 @@ struct Folded {
 /// layer before computed. The kernels that are needed are gathered for every image.
 ///
 /// Filters are computed in multiples of a block, the surplus ones silenced, because convolution libraries are made for widths of whole
-/// vectors; results do not depend on it.
+/// vectors. Layers with maps of fewer than 64 positions are computed whole and silenced: to gather a kernel costs about as much as to use it
+/// at that many positions. Results depend on neither.
 #[derive(Debug)]
 pub struct CompactNet<'a> {
     net: &'a GatedNet,
     layers: Vec<Folded>,
     block: i64,
+}
+
+/// Fewest positions of a map at which gathering kernels pays.
+const POSITIONS: i64 = 64;
+
+impl Folded {
+    /// All filters on a map of all channels, `[1, C, H, W]`. Of small maps the kernels outweigh the arithmetic: as a matrix product they are
+    /// read once, where a convolution library would rearrange them first.
+    fn whole(&self, x: &Tensor) -> Result<Tensor> {
+        let [_, _, height, width] = x.size()[..] else { return Err(Error::shape("map", "[1, C, H, W]", x)) };
+        if height * width >= POSITIONS {
+            return Ok(x.f_conv2d(&self.weight, Some(&self.bias), [1, 1], [1, 1], [1, 1], 1)?.relu_());
+        }
+        let columns = x.f_im2col([3, 3], [1, 1], [1, 1], [1, 1])?.squeeze_dim(0);
+        let out = self.bias.unsqueeze(1).f_addmm(&self.weight.flatten(1, -1), &columns)?;
+        Ok(out.relu().view([1, -1, height, width]))
+    }
 }
 
 impl<'a> CompactNet<'a> {
@@ -84,7 +102,7 @@ impl<'a> CompactNet<'a> {
             let mut counts = vec![];
             for (i, layer) in self.layers.iter().enumerate() {
                 if open {
-                    x = x.f_conv2d(&layer.weight, Some(&layer.bias), [1, 1], [1, 1], [1, 1], 1)?.relu_();
+                    x = layer.whole(&x)?;
                     counts.push(layer.weight.size()[0]);
                 } else {
                     let (out, computed, count) = self.layer(i, &x, held.as_ref())?;
@@ -128,8 +146,17 @@ impl<'a> CompactNet<'a> {
         let logits = logits.view([-1]);
         let count = logits.gt(0.0).sum(Kind::Int64).int64_value(&[]);
         let kept = ((count + self.block - 1) / self.block * self.block).min(filters);
-        if kept == filters && held.is_none() {
-            let out = x.f_conv2d(&layer.weight, Some(&layer.bias), [1, 1], [1, 1], [1, 1], 1)?.relu_();
+        let [channels, _, positions] = self.net.layers[i].shape;
+        let whole = positions < POSITIONS;
+        if whole || (kept == filters && held.is_none()) {
+            let size = x.size();
+            let x = match held {
+                Some(held) => {
+                    x.new_zeros([1, channels, size[2], size[3]], (Kind::Float, x.device())).index_copy(1, held, x)
+                }
+                None => x.shallow_clone(),
+            };
+            let out = layer.whole(&x)?;
             let out = if count < filters { out * logits.gt(0.0).to_kind(Kind::Float).view([1, -1, 1, 1]) } else { out };
             return Ok((out, None, count));
         }
