@@ -94,10 +94,11 @@ enum Arm {
     /// The dense network as it is, and trained on.
     Dense,
     Continued,
-    /// Heads learn which filters hold a share of the peaks: apart from the network, or with it; with the paper's softmax.
+    /// Heads learn which filters hold a share of the peaks: apart from the network, or with it; and either with the paper's softmax.
     Decoupled(f64),
     Joint(f64),
     Softmax(f64),
+    JointSoftmax(f64),
     /// Heads learn a fixed share of filters, whose targets save as much as those of a share of the peaks.
     Uniform(f64),
     /// Fixed filters, as many as the decoupled arm of a share has on average: those most often among the targets, or random ones.
@@ -117,6 +118,7 @@ impl Arm {
             Arm::Decoupled(r) => format!("decoupled/{r}"),
             Arm::Joint(r) => format!("joint/{r}"),
             Arm::Softmax(r) => format!("softmax/{r}"),
+            Arm::JointSoftmax(r) => format!("joint softmax/{r}"),
             Arm::Uniform(r) => format!("uniform/{r}"),
             Arm::Static(r) => format!("static/{r}"),
             Arm::Random(r) => format!("random static/{r}"),
@@ -129,7 +131,7 @@ impl Arm {
 fn arms(c: &Config) -> Vec<Arm> {
     let mut all = vec![Arm::Dense, Arm::Continued];
     all.extend(c.shares.iter().map(|r| Arm::Decoupled(*r)));
-    for of in [Arm::Joint, Arm::Softmax, Arm::Uniform, Arm::Static, Arm::Random] {
+    for of in [Arm::Joint, Arm::Softmax, Arm::JointSoftmax, Arm::Uniform, Arm::Static, Arm::Random] {
         all.extend(c.compared.iter().map(|r| of(*r)));
     }
     all.extend(c.lambdas.iter().map(|l| Arm::Regularised(*l)));
@@ -284,7 +286,7 @@ impl Experiment for FireTogether {
             _ => "",
         };
         format!(
-            "{images}Convolutions of one chain, as VGG's; blocks with a residual path and depthwise convolutions are not built. Heads read the largest value of each channel (as the paper's figure; its code takes the mean), standardised by running statistics in place of the softmax, because in so few epochs a head behind a softmax hardly learns: one arm at each compared share has it, with a rate that is as many times larger as there are channels. Heads say yes to every filter at first, as the paper offers: chosen on seed 100 by the mean accuracy of all arms with heads. Every arm continues from the same dense network for the same epochs. Operations are those of convolutions, as in the paper; savings are measured on test images with the heads' own masks, channels that the layer before did not compute count as saved. An empty mask is left empty; the share of these is told. Targets without training use the dense network's batch-norm statistics as they are. The full scale is VGG-16 by the same criteria."
+            "{images}Convolutions of one chain, as VGG's; blocks with a residual path and depthwise convolutions are not built. Heads read the largest value of each channel (as the paper's figure; its code takes the mean), standardised by running statistics in place of the softmax, because in so few epochs a head behind a softmax hardly learns: arms at each compared share have it, apart and joint, with a rate that is as many times larger as there are channels. Heads say yes to every filter at first, as the paper offers: chosen on seed 100 by the mean accuracy of all arms with heads. Every arm continues from the same dense network for the same epochs. Operations are those of convolutions, as in the paper; savings are measured on test images with the heads' own masks, channels that the layer before did not compute count as saved. That joint training is run with the paper's softmax too, beside the criterion's arms, was added when the other had been seen to collapse: behind standardised values its loss outweighs the network's. An empty mask is left empty; the share of these is told. Targets without training use the dense network's batch-norm statistics as they are. The full scale is VGG-16 by the same criteria."
         )
     }
 }
@@ -304,6 +306,7 @@ mod tests {
             "decoupled/0.8",
             "joint/0.8",
             "softmax/0.8",
+            "joint softmax/0.8",
             "uniform/0.8",
             "static/0.8",
             "random static/0.8",

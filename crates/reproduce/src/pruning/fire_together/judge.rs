@@ -163,9 +163,12 @@ impl Study<'_> {
             }
         }
         let note = format!(
-            "{}; {}. Shown: joint minus decoupled, points.",
+            "{}; {}. With the paper's softmax: {}; {}; joint minus decoupled {:+}. Shown: joint minus decoupled, points.",
             self.words(Arm::Joint, &self.c.compared)?,
-            self.words(Arm::Decoupled, &self.c.compared)?
+            self.words(Arm::Decoupled, &self.c.compared)?,
+            self.words(Arm::JointSoftmax, &self.c.compared)?,
+            self.words(Arm::Softmax, &self.c.compared)?,
+            verdict::difference(&self.compared(Arm::JointSoftmax)?, &self.compared(Arm::Softmax)?, 0.0),
         );
         Ok(Finding::new("C3", gain, note).against(0.0).verdict(Verdict::of(inside).with_seeds(self.seeds())))
     }
@@ -231,6 +234,7 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
             line("decoupled", 0, Arm::Decoupled, &c.shares)?,
             line("joint", 1, Arm::Joint, &c.compared)?,
             line("softmax", 2, Arm::Softmax, &c.compared)?,
+            line("joint softmax", 2, Arm::JointSoftmax, &c.compared)?.dashed(),
             line("uniform", 3, Arm::Uniform, &c.compared)?,
             line("static", 4, Arm::Static, &c.compared)?,
             line("random static", 5, Arm::Random, &c.compared)?,
@@ -327,7 +331,7 @@ mod tests {
             let jitter = 0.1 * seed as f64;
             match arm {
                 Arm::Dense | Arm::Continued => [80.0 + jitter, 0.0, 0.0],
-                Arm::Decoupled(r) | Arm::Joint(r) | Arm::Softmax(r) | Arm::Oracle(r) => {
+                Arm::Decoupled(r) | Arm::Joint(r) | Arm::Softmax(r) | Arm::JointSoftmax(r) | Arm::Oracle(r) => {
                     [80.0 - (1.0 - r) + 2.0 * jitter, 5.0 + 200.0 * (1.0 - r), 6.0 + 200.0 * (1.0 - r)]
                 }
                 Arm::Static(r) | Arm::Random(r) | Arm::Uniform(r) => [76.0 + jitter, 6.0 + 200.0 * (1.0 - r), 0.0],

@@ -89,11 +89,12 @@ pub(super) fn run(arm: Arm, c: &Config, context: &mut Context<'_>) -> Result<()>
             let net = study.decoupled(r, context)?;
             study.report(&net, Gates::Heads, Some(Criterion::Mass(r)), context)
         }
-        Arm::Joint(r) | Arm::Softmax(r) => {
-            let softmax = matches!(arm, Arm::Softmax(_));
-            let net = study.dense(if softmax { HeadInput::Softmax } else { HeadInput::Standardised }, context)?;
+        Arm::Joint(r) | Arm::Softmax(r) | Arm::JointSoftmax(r) => {
+            let input = if matches!(arm, Arm::Joint(_)) { HeadInput::Standardised } else { HeadInput::Softmax };
+            let net = study.dense(input, context)?;
             let criterion = Criterion::Mass(r);
-            study.train(&net, Gating::Heads { criterion, detached: softmax }, true, context)?;
+            let detached = matches!(arm, Arm::Softmax(_));
+            study.train(&net, Gating::Heads { criterion, detached }, true, context)?;
             study.report(&net, Gates::Heads, Some(criterion), context)
         }
         Arm::Uniform(r) => {
