@@ -326,7 +326,7 @@ fn tick(v: f64) -> String {
 
 fn range(values: impl Iterator<Item = f64>, margin: f64) -> Result<std::ops::Range<f64>> {
     let known = values.filter(|v| v.is_finite());
-    let (low, high) = known.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+    let (low, high) = autodidact_core::stats::extent(known);
     if low > high {
         return Err(anyhow!("nothing to draw"));
     }

@@ -50,6 +50,11 @@ pub fn standard_error(x: &[f64]) -> f64 {
     (variance(x) / x.len() as f64).sqrt()
 }
 
+/// Smallest and largest value (NaN left out); `(inf, -inf)` of nothing.
+pub fn extent(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
+    values.into_iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
+}
+
 /// Median (the mean of the middle two for an even count); NaN of nothing.
 pub fn median(x: &[f64]) -> f64 {
     quantile(x, 0.5)

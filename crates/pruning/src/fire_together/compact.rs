@@ -156,17 +156,18 @@ impl<'a> CompactNet<'a> {
                 }
                 None => x.shallow_clone(),
             };
-            let out = layer.whole(&x)?;
-            let out = if count < filters { out * logits.gt(0.0).to_kind(Kind::Float).view([1, -1, 1, 1]) } else { out };
-            return Ok((out, None, count));
+            return Ok((silenced(layer.whole(&x)?, &logits, count), None, count));
         }
         let (values, index) = logits.topk(kept.max(1), 0, true, true);
         let weight = layer.weight.index_select(0, &index);
         let weight = held.map_or_else(|| weight.shallow_clone(), |h| weight.index_select(1, h));
         let bias = layer.bias.index_select(0, &index);
         let out = x.f_conv2d(&weight, Some(&bias), [1, 1], [1, 1], [1, 1], 1)?.relu_();
-        let surplus = count < index.size()[0];
-        let out = if surplus { out * values.gt(0.0).to_kind(Kind::Float).view([1, -1, 1, 1]) } else { out };
-        Ok((out, Some(index), count))
+        Ok((silenced(out, &values, count), Some(index), count))
     }
+}
+
+/// A map whose channels are 0 where the logits `[C]` do not ask for them; `count` of them do.
+fn silenced(map: Tensor, logits: &Tensor, count: i64) -> Tensor {
+    if count == logits.size()[0] { map } else { map * logits.gt(0.0).to_kind(Kind::Float).view([1, -1, 1, 1]) }
 }

@@ -81,27 +81,14 @@ impl Method {
     ];
 
     /// Baselines that use labels.
-    const SUPERVISED: [Method; 8] = [
-        Method::FineTuning,
-        Method::Ascent,
-        Method::RandomLabels,
-        Method::Boundary,
-        Method::Unroll,
-        Method::BadTeacher,
-        Method::Scrub,
-        Method::Sisa,
-    ];
+    fn supervised() -> impl Iterator<Item = Method> {
+        Self::ALL.into_iter().skip_while(|m| *m != Method::FineTuning)
+    }
 
-    /// Those whose rate is chosen.
-    const TUNED: [Method; 7] = [
-        Method::FineTuning,
-        Method::Ascent,
-        Method::RandomLabels,
-        Method::Boundary,
-        Method::Unroll,
-        Method::BadTeacher,
-        Method::Scrub,
-    ];
+    /// Those whose rate is chosen: all but the one that trains from scratch.
+    fn tuned() -> impl Iterator<Item = Method> {
+        Self::supervised().filter(|m| *m != Method::Sisa)
+    }
 
     fn name(self) -> &'static str {
         match self {
@@ -223,7 +210,7 @@ impl Config {
             check_range("lr_unlearning", rates.lr_unlearning, 0.0..)?;
             check_range("lr_alignment", rates.lr_alignment, 0.0..)?;
             check_list("baselines", &rates.baselines.values().copied().collect::<Vec<_>>(), f64::MIN_POSITIVE..)?;
-            for method in Method::TUNED {
+            for method in Method::tuned() {
                 if !rates.baselines.contains_key(method.name()) {
                     return Err(Error::value("baselines", format!("a rate of {}", method.name()), "none").into());
                 }
@@ -304,7 +291,7 @@ impl Experiment for LabelAgnosticForgetting {
 
     fn config(&self, scale: Scale) -> Value {
         let baselines = |rates: [f64; 7]| -> BTreeMap<String, f64> {
-            Method::TUNED.into_iter().zip(rates).map(|(m, r)| (m.name().to_owned(), r)).collect()
+            Method::tuned().zip(rates).map(|(m, r)| (m.name().to_owned(), r)).collect()
         };
         let rates = |lr_unlearning, lr_alignment, tau, epochs, of| Rates {
             lr_unlearning,
@@ -313,7 +300,7 @@ impl Experiment for LabelAgnosticForgetting {
             epochs,
             baselines: baselines(of),
         };
-        // In the order of `TUNED`.
+        // In the order of `Method::tuned`.
         let class = [1e-2, 3e-4, 1e-2, 1e-3, 0.1, 3e-3, 3e-3];
         let noise = [3e-4, 3e-5, 1e-2, 1e-3, 1.0, 3e-3, 3e-4];
         let data = [1e-2, 3e-5, 1e-3, 3e-5, 0.03, 3e-3, 1e-3];

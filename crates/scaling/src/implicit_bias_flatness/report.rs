@@ -1,7 +1,7 @@
 //! Does flatness or loss go with what models of one loss are worth downstream?
 
 use super::SaturationMeter;
-use autodidact_core::stats::spearman;
+use autodidact_core::stats::{extent, spearman};
 use autodidact_core::{Error, Result};
 
 /// A model as it is compared with others.
@@ -54,6 +54,6 @@ pub fn flatness_report(models: &[Checkpoint], meter: &SaturationMeter) -> Result
         models: band.len(),
         trace: spearman(&of(|m| m.trace), &downstream)?,
         excess: spearman(&of(|m| m.excess), &downstream)?,
-        range: downstream.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v))),
+        range: extent(downstream.iter().copied()),
     })
 }

@@ -126,7 +126,7 @@ impl Study<'_> {
         };
         let gap = verdict::difference(&head, &backbone, 0.0);
         let (mean, range) = (stats::mean(&head), |v: &[f64]| {
-            let (low, high) = v.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)));
+            let (low, high) = stats::extent(v.iter().copied());
             format!("{low:.2} to {high:.2}")
         });
         let mut note = format!(

@@ -133,7 +133,7 @@ impl Study<'_> {
             Ok(format!("{r}: {:.1} ({:.0} % of filters vary)", self.mean(arm, REDUCTION)?, self.mean(arm, VARIED)?))
         });
         let regularised = self.c.lambdas.iter().map(|l| {
-            let (low, high) = spread(&self.values(Arm::Regularised(*l), REDUCTION)?);
+            let (low, high) = stats::extent(self.values(Arm::Regularised(*l), REDUCTION)?);
             Ok(format!("{l}: {low:.1} to {high:.1}"))
         });
         let note = format!(
@@ -207,10 +207,6 @@ impl Study<'_> {
         let verdict = if apart <= 5.0 { gain.verdict } else { Verdict::NotJudged };
         Ok(Finding::new("C5", gain, note).against(0.0).verdict(verdict))
     }
-}
-
-fn spread(values: &[f64]) -> (f64, f64) {
-    values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(*v), h.max(*v)))
 }
 
 pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {

@@ -8,6 +8,7 @@ use super::{Config, FORGET, RETAINED};
 use crate::plot::{Plot, Series, histogram};
 use crate::results::Results;
 use anyhow::Result;
+use autodidact_core::stats;
 
 /// Bins of the histogram.
 const BINS: usize = 24;
@@ -95,10 +96,7 @@ fn statistics(study: &Study<'_>) -> Result<Option<Plot>> {
         }
         pooled.push((name, values));
     }
-    let (low, high) = pooled
-        .iter()
-        .flat_map(|(_, values)| values)
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(*v), high.max(*v)));
+    let (low, high) = stats::extent(pooled.iter().flat_map(|(_, values)| values).copied());
     if high <= low {
         return Ok(None);
     }

@@ -48,14 +48,14 @@ impl Study<'_> {
 
     /// Mean distances of the supervised baselines, ascending.
     fn supervised(&self, task: Task) -> Result<Vec<(f64, Method)>> {
-        let each = Method::SUPERVISED.into_iter().map(|m| Ok((stats::mean(&self.distance(task, m)?), m)));
+        let each = Method::supervised().map(|m| Ok((stats::mean(&self.distance(task, m)?), m)));
         let mut all = each.collect::<Result<Vec<_>>>()?;
         all.sort_by(|a, b| a.0.total_cmp(&b.0));
         Ok(all)
     }
 
     fn median(&self, task: Task) -> Result<f64> {
-        Ok(stats::quantile(&self.supervised(task)?.into_iter().map(|d| d.0).collect::<Vec<_>>(), 0.5))
+        Ok(stats::median(&self.supervised(task)?.into_iter().map(|d| d.0).collect::<Vec<_>>()))
     }
 
     /// By how much retraining and the original differ on what is forgotten (mean over seeds).
@@ -233,7 +233,7 @@ pub(super) fn plots(results: &Results) -> Result<Vec<Plot>> {
     for task in Task::ALL {
         let bars = Method::ALL.into_iter().filter(|m| *m != Method::Retrain).map(|m| {
             let (mean, half) = summary(&study.distance(task, m)?);
-            let colour = usize::from(Method::SUPERVISED.contains(&m));
+            let colour = usize::from(Method::supervised().any(|s| s == m));
             Ok((m.name().to_owned(), mean, half, if m == Method::Original { 2 } else { colour }))
         });
         let name = format!("distance-{}", task.name().replace(' ', "-"));
