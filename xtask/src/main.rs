@@ -58,7 +58,14 @@ enum Command {
     Test(PassedOn),
     /// Run the benchmark suite, with the Python packages it compares with in an environment of their own
     Bench(commands::bench::Options),
-    /// Run all that must pass before a change is taken: format, lints, tests, docs, every paper at smoke scale, the report
+    /// Run papers at smoke scale on a GPU and compare their losses with the CPU's
+    ///
+    /// Without a GPU it takes a pretended one: a stand-in for libtorch_cuda.so that computes on the CPU, but on which whatever
+    /// mixes devices, or asks for what CUDA has no kernel for, fails as it would on a real one. It also counts how often the
+    /// host waits for the device.
+    GpuCheck(commands::gpu_check::Options),
+    /// Run all that must pass before a change is taken: format, lints, tests, docs, every paper at smoke scale on the CPU and
+    /// on a GPU (a pretended one, where there is none), the report
     Ci,
 }
 
@@ -91,6 +98,7 @@ fn act(command: Command, args: Vec<OsString>) -> Result<ExitCode> {
         Command::Report(_) => return commands::reproduce::run(&workspace, "report", args),
         Command::Test(_) => commands::test(&workspace, &args)?,
         Command::Bench(options) => commands::bench::run(&workspace, &options)?,
+        Command::GpuCheck(options) => commands::gpu_check::run(&workspace, &options)?,
         Command::Ci => commands::ci::run(&workspace)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 /// Where the dynamic linker looks first.
-const LIBRARY_PATH: &str = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
+pub const LIBRARY_PATH: &str = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
 
 /// The workspace that this program belongs to.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ impl Workspace {
     /// scripts run again when it changes.
     pub fn cargo(&self) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.current_dir(&self.root).env(LIBRARY_PATH, self.search_path());
+        command.current_dir(&self.root).env(LIBRARY_PATH, self.search_path(None));
         for (name, _) in env::vars_os() {
             let name = name.to_string_lossy();
             if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "CARGO" {
@@ -61,16 +61,17 @@ impl Workspace {
     /// A program built by [`Workspace::cargo`].
     pub fn program(&self, path: &Path) -> Command {
         let mut command = Command::new(path);
-        command.env(LIBRARY_PATH, self.search_path());
+        command.env(LIBRARY_PATH, self.search_path(None));
         command
     }
 
-    /// The library path with `.libtorch/lib` first, whatever else it holds.
-    fn search_path(&self) -> OsString {
+    /// The library path with `first` and then `.libtorch/lib` first, whatever else it holds.
+    pub fn search_path(&self, first: Option<&Path>) -> OsString {
         let ours = self.libtorch().join("lib");
         let rest = env::var_os(LIBRARY_PATH).unwrap_or_default();
         let rest = env::split_paths(&rest).filter(|dir| *dir != ours && !dir.as_os_str().is_empty());
-        env::join_paths([ours.clone()].into_iter().chain(rest)).unwrap_or_else(|_| ours.into())
+        let first = first.map(Path::to_owned).into_iter().chain([ours.clone()]);
+        env::join_paths(first.chain(rest)).unwrap_or_else(|_| ours.into())
     }
 }
 
@@ -105,7 +106,7 @@ mod tests {
     #[test]
     fn libtorch_comes_first_on_the_library_path_once() {
         let workspace = Workspace { root: "/project".into() };
-        let paths: Vec<_> = env::split_paths(&workspace.search_path()).collect();
+        let paths: Vec<_> = env::split_paths(&workspace.search_path(None)).collect();
         assert_eq!(paths[0], Path::new("/project/.libtorch/lib"));
         assert_eq!(
             paths.iter().filter(|path| path.ends_with(".libtorch/lib") && path.starts_with("/project")).count(),

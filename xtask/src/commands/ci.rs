@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::reproduce;
+use super::{gpu_check, reproduce};
 use crate::setup;
 use crate::workspace::{self, Workspace};
 
@@ -46,6 +46,9 @@ pub fn run(workspace: &Workspace) -> Result<()> {
         smoke,
         "cargo xtask reproduce --all --scale smoke --threads 1 --out target/ci-smoke --fresh",
     )?;
+    step("every paper on a GPU", "cargo xtask gpu-check", || {
+        gpu_check::check(workspace, &program, &[], Some(&out))
+    })?;
     fs::remove_dir_all(&out).ok();
     let mut report = workspace.program(&program);
     report.current_dir(workspace.root()).args(["report", "--check"]);

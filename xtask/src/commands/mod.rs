@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod ci;
+pub mod gpu_check;
 pub mod reproduce;
 
 use std::ffi::OsString;

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Result, bail};
 
@@ -23,6 +24,15 @@ pub fn require() -> Result<()> {
     bail!(
         "no C++ compiler found\n  install one (Debian, Ubuntu: apt install g++; Fedora: dnf install gcc-c++), or set CXX to yours"
     )
+}
+
+/// The compiler of [`require`], to which arguments are added.
+pub fn command() -> Command {
+    let cxx = env::var("CXX").ok().filter(|cxx| !cxx.trim().is_empty()).unwrap_or_else(|| "c++".into());
+    let mut words = cxx.split_whitespace();
+    let mut command = Command::new(words.next().expect("not blank"));
+    command.args(words);
+    command
 }
 
 /// The file that `program` names: itself when it has a slash, else the first on `PATH`.

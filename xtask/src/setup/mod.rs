@@ -1,7 +1,7 @@
 //! Setting up: a libtorch of the right version behind the link `.libtorch`, and a compiler to build against it.
 
 pub mod cache;
-mod compiler;
+pub mod compiler;
 mod copy;
 mod libtorch;
 mod link;
@@ -163,7 +163,7 @@ fn find_or_make(cache: &Cache, build: Build, force: bool) -> Result<(Libtorch, S
 }
 
 /// Whether an NVIDIA driver is installed.
-fn has_nvidia_driver() -> bool {
+pub fn has_nvidia_driver() -> bool {
     Path::new("/proc/driver/nvidia/version").exists() || compiler::on_path("nvidia-smi").is_some()
 }
 
