@@ -294,9 +294,16 @@ private:
   }
 };
 
+// What kernels warn of on the CPU (of outputs of another size, which libtorch prepares itself, say) need not concern CUDA's.
+struct Silent : c10::WarningHandler {
+  void process(const c10::Warning &) override {}
+};
+
 void any_operation(const c10::OperatorHandle &op, torch::jit::Stack *stack) {
   at::AutoDispatchBelowADInplaceOrView plain;
   c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  static Silent silent;
+  c10::WarningUtils::WarningHandlerGuard quiet(&silent);
   auto &name = op.schema().name();
   if (!VIEWS.count(name))
     counts.add(WAITING.count(name) ? &Counts::waits : &Counts::kernels, name);

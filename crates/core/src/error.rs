@@ -140,11 +140,15 @@ pub fn check_labels(what: &str, labels: &tch::Tensor, n: i64) -> Result<()> {
     Ok(())
 }
 
-/// Checks that `labels` is a vector of `n` class indices, at least one, all in `0..classes`.
+/// Checks that `labels` is a vector of `n` class indices, at least one, all (looked at on the CPU only, as by [`check_values`]) in
+/// `0..classes`.
 pub fn check_class_indices(what: &str, labels: &tch::Tensor, n: i64, classes: i64) -> Result<()> {
     check_labels(what, labels, n)?;
     if n == 0 {
         return Err(Error::value(what, format!("one or more in 0..{classes}"), "none"));
+    }
+    if labels.device() != tch::Device::Cpu {
+        return Ok(());
     }
     let (low, high) = (labels.min().int64_value(&[]), labels.max().int64_value(&[]));
     if low < 0 || high >= classes {

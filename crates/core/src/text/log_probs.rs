@@ -3,7 +3,7 @@
 use crate::error::check_values;
 use crate::nn::Gpt;
 use crate::{Error, Result, shim};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Logits that exist at one time: 128 MB in 32 bits. Large parts keep the matrix products efficient.
 const PART: i64 = 1 << 25;
@@ -12,7 +12,7 @@ const PART: i64 = 1 << 25;
 /// `softmax(hidden head^T)`, for `hidden [..., H]` and `head [V, H]` of one type.
 ///
 /// The rows are worked off in parts, forward and backward, so that `[..., V]` never exists; the backward pass computes each
-/// part's logits again. A negative target is left out: it costs nothing, its value is 0, and no gradient comes from it.
+/// part's logits again. A negative target is left out: its value is 0, and no gradient comes from it (nor, on the CPU, any cost).
 /// Differentiable once, with respect to `hidden` and `head`.
 ///
 /// ```
@@ -55,6 +55,11 @@ fn in_parts(hidden: &Tensor, head: &Tensor, targets: &Tensor, part: i64) -> Resu
     check_values("targets", &targets, ..vocab as f64)?;
     let rows = (part / vocab).max(1);
     let hidden = hidden.reshape([-1, width]);
+    if hidden.device() != Device::Cpu {
+        // How many rows are kept is known to the device alone: to ask would hold it up at every step, for less than the rows cost it.
+        let picked = shim::selected_log_probs(&hidden, head, &targets.clamp_min(0), rows)?;
+        return Ok(picked.masked_fill(&targets.lt(0), 0.0).view(&shape[..]));
+    }
     let kept = targets.ge(0).nonzero().squeeze_dim(1);
     if kept.size()[0] == targets.size()[0] {
         return Ok(shim::selected_log_probs(&hidden, head, &targets, rows)?.view(&shape[..]));

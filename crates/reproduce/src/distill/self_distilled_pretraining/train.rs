@@ -111,6 +111,10 @@ impl Model {
     }
 }
 
+fn on(device: Device, weights: &StateDict) -> StateDict {
+    weights.iter().map(|(name, t)| (name.clone(), t.to_device(device))).collect()
+}
+
 fn is_encoder(name: &str) -> bool {
     name.starts_with("mae.encoder") && !name.ends_with("position")
 }
@@ -279,7 +283,7 @@ pub(super) fn cell(task: Task, method: Method, config: &Config, context: &mut Co
             })?
         }
         Method::Penalty(weight) => {
-            let first: StateDict = init.iter().map(|(n, t)| (n.clone(), t.to_device(device))).collect();
+            let first = on(device, &init);
             pretrain("penalty", config.further.steps, config, &data, &init, context, |m, x, noise| {
                 let now: StateDict = m.vs.variables().into_iter().collect();
                 Ok(m.mae.forward(x, noise)?.loss + weight_distance_squared(&now, &first, is_encoder)? * weight)
@@ -335,6 +339,6 @@ fn fine_tune(
     }
     let mut tuned = model.state();
     tuned.retain(|name, t| !name.starts_with("head") && t.kind() == Kind::Float);
-    context.metric(s.steps, DISTANCE, weight_distance(&tuned, init, is_encoder)?);
+    context.metric(s.steps, DISTANCE, weight_distance(&tuned, &on(model.vs.device(), init), is_encoder)?);
     Ok(())
 }
