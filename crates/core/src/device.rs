@@ -6,6 +6,7 @@
 use crate::{Error, Result, shim};
 use std::str::FromStr;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Cuda, Device, Kind, Tensor};
 
 /// What a user asks for: `auto` takes the GPU when there is one.
@@ -94,7 +95,32 @@ pub enum Precision {
     Bf16,
 }
 
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        match s {
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            _ => Err(Error::value("precision", "f32 or bf16", s)),
+        }
+    }
+}
+
+static TRAINS_IN_BF16: AtomicBool = AtomicBool::new(false);
+
 impl Precision {
+    /// The precision of training runs of this process that choose none ([`TrainConfig::new`](crate::train::TrainConfig::new)): 32-bit
+    /// floats, unless [`set_for_training`](Self::set_for_training) has been called.
+    pub fn for_training() -> Self {
+        if TRAINS_IN_BF16.load(Ordering::Relaxed) { Self::Bf16 } else { Self::F32 }
+    }
+
+    /// Changes [`for_training`](Self::for_training), as a program does once at its start.
+    pub fn set_for_training(self) {
+        TRAINS_IN_BF16.store(self == Self::Bf16, Ordering::Relaxed);
+    }
+
     /// Runs a forward pass in this precision, whatever surrounds it. The backward pass belongs outside.
     ///
     /// # Errors
@@ -157,6 +183,8 @@ mod tests {
     fn choices_parse_and_bad_ones_say_what_is_accepted() {
         assert_eq!("auto".parse::<DeviceChoice>().unwrap(), DeviceChoice::Auto);
         assert_eq!("cuda:1".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(1));
+        assert_eq!("bf16".parse::<Precision>().unwrap(), Precision::Bf16);
+        assert!("fp16".parse::<Precision>().unwrap_err().to_string().contains("f32 or bf16"));
         let e = "gpu".parse::<DeviceChoice>().unwrap_err();
         assert_eq!(e.to_string(), "device: expected auto, cpu, cuda or cuda:N, got gpu");
     }

@@ -6,7 +6,7 @@ use crate::record::{self, RunRecord};
 use crate::runner::{self, Outcome, RunOptions, default_out};
 use crate::{experiments, report, signals};
 use anyhow::{Context as _, Result, bail};
-use autodidact_core::device::DeviceChoice;
+use autodidact_core::device::{DeviceChoice, Precision};
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -63,6 +63,9 @@ struct RunArgs {
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
+    /// Training's forward passes: f32, or bf16 for matrix products and convolutions in bfloat16 (autocast).
+    #[arg(long, default_value = "f32")]
+    precision: Precision,
     /// Folder with data sets in their publishers' formats.
     #[arg(long, value_name = "DIR", env = "AUTODIDACT_DATA")]
     data: Option<PathBuf>,
@@ -234,6 +237,7 @@ fn plan(experiment: &dyn Experiment, args: &RunArgs) -> Result<Plan> {
         data_dir: args.data.clone(),
         download: !args.offline,
         device: args.device.resolve()?,
+        precision: args.precision,
         threads,
         config: configured(experiment.config(args.scale), &args.set)?,
         cache: cache_folder(),
@@ -301,6 +305,7 @@ fn cache_folder() -> PathBuf {
 
 fn run_one(workspace: &Path, experiment: &dyn Experiment, plan: &Plan, args: &RunArgs) -> Result<()> {
     tch::set_num_threads(plan.threads as i32);
+    plan.precision.set_for_training();
     let slug = experiment.paper().slug;
     let out = match &args.out {
         None => default_out(workspace, slug, plan),

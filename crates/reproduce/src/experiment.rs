@@ -7,6 +7,7 @@ use crate::runner::Context;
 use crate::verdict::Finding;
 use anyhow::Result;
 use autodidact_core::Error;
+use autodidact_core::device::Precision;
 use autodidact_core::error::check_range;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -102,6 +103,8 @@ pub struct Plan {
     pub download: bool,
     /// Where tensors live.
     pub device: Device,
+    /// Arithmetic of training's forward passes.
+    pub precision: Precision,
     /// libtorch's threads.
     pub threads: usize,
     /// The experiment's hyper-parameters: its defaults at this scale, changed by `--set`.
@@ -119,9 +122,14 @@ impl Plan {
         Ok(serde_json::from_value(self.config.clone())?)
     }
 
-    /// `cpu` or `cuda`.
+    /// `cpu` or `cuda`, and `bf16` where training uses it.
     pub fn device_name(&self) -> &'static str {
-        if self.device.is_cuda() { "cuda" } else { "cpu" }
+        match (self.device.is_cuda(), self.precision) {
+            (false, Precision::F32) => "cpu",
+            (false, Precision::Bf16) => "cpu bf16",
+            (true, Precision::F32) => "cuda",
+            (true, Precision::Bf16) => "cuda bf16",
+        }
     }
 
     /// One cell per arm and seed, seeds outermost, so that a run cut short has its first seeds whole.
@@ -142,6 +150,7 @@ impl Plan {
             data_dir: None,
             download: false,
             device: Device::Cpu,
+            precision: Precision::F32,
             threads: 1,
             config,
             cache: std::env::temp_dir(),

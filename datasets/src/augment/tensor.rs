@@ -4,11 +4,13 @@ use super::color::GREY;
 use super::cpu::gaussian;
 use super::ops::{Filter, MIX, Op, PerImage, Point, Rect, mix};
 use autodidact_core::Result;
+use autodidact_core::device::Precision;
 use tch::{Device, Kind, Tensor};
 
 pub(super) fn run(images: &Tensor, ops: &[Op]) -> Result<Tensor> {
     let x = if images.kind() == Kind::Uint8 { images.to_kind(Kind::Float) / 255.0 } else { images.shallow_clone() };
-    ops.iter().try_fold(x, |x, op| apply(&x, op))
+    // Autocast around the forward pass of a network must not resample its images in bf16.
+    Precision::F32.run(x.device(), || ops.iter().try_fold(x, |x, op| apply(&x, op)))
 }
 
 fn apply(x: &Tensor, op: &Op) -> Result<Tensor> {

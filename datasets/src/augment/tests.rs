@@ -1,6 +1,7 @@
 //! Single operations against torchvision, the two paths against each other, and the drawing of parameters.
 
 use super::*;
+use autodidact_core::device::Precision;
 use autodidact_core::seed::rng;
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
@@ -114,6 +115,8 @@ fn both_paths_agree_on_whole_recipes_and_a_seed_decides_everything() {
         // Normalisation divides by 0.22; a threshold may turn a rounding error of one pixel into a jump.
         let far = (&a - &b).abs().gt(2e-5).sum(Kind::Int64).int64_value(&[]);
         assert!(far <= 3, "{name}: {far} pixels differ");
+        let inside = Precision::Bf16.run(Device::Cpu, || tensor::run(&x, &ops)).unwrap();
+        assert_eq!(inside, b, "{name}, under autocast");
         let again = pipeline.apply(&x, &mut rng(1, &[name])).unwrap();
         assert_eq!(again, a, "{name}");
         assert_ne!(pipeline.apply(&x, &mut rng(2, &[name])).unwrap(), a, "{name}");

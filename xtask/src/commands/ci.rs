@@ -46,9 +46,7 @@ pub fn run(workspace: &Workspace) -> Result<()> {
         smoke,
         "cargo xtask reproduce --all --scale smoke --threads 1 --out target/ci-smoke --fresh",
     )?;
-    step("every paper on a GPU", "cargo xtask gpu-check", || {
-        gpu_check::check(workspace, &program, &[], Some(&out))
-    })?;
+    step("every paper on a GPU", "cargo xtask gpu-check", || gpu_check::check(workspace, &program, &[], Some(&out)))?;
     fs::remove_dir_all(&out).ok();
     let mut report = workspace.program(&program);
     report.current_dir(workspace.root()).args(["report", "--check"]);

@@ -249,7 +249,8 @@ mod tests {
 
     #[test]
     fn counts_are_those_of_the_stand_in() {
-        let counts: Counts = serde_json::from_str(r#"{"kernels": {"all": 3, "aten::mm": 3}, "waits": {"all": 1}}"#).unwrap();
+        let counts: Counts =
+            serde_json::from_str(r#"{"kernels": {"all": 3, "aten::mm": 3}, "waits": {"all": 1}}"#).unwrap();
         assert_eq!((counts.all("kernels"), counts.all("waits"), counts.all("uploads")), (3, 1, 0));
     }
 }

@@ -41,13 +41,14 @@ pub struct TrainConfig {
 }
 
 impl TrainConfig {
-    /// One micro-batch per step, no clipping, 32-bit floats, a loss value every 10 steps, no checkpoints.
+    /// One micro-batch per step, no clipping, the precision of [`Precision::for_training`] (32-bit floats), a loss value every 10 steps,
+    /// no checkpoints.
     pub fn new(schedule: Schedule, seed: u64) -> Self {
         Self {
             schedule,
             accumulate: 1,
             clip_norm: None,
-            precision: Precision::F32,
+            precision: Precision::for_training(),
             seed,
             log_every: 10,
             checkpoint: None,
