@@ -4,6 +4,7 @@
 //! run time, so one binary serves both kinds of machine.
 
 use crate::{Error, Result, shim};
+use std::fmt::{Display, Formatter};
 use std::str::FromStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -107,6 +108,12 @@ impl FromStr for Precision {
     }
 }
 
+impl Display for Precision {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if *self == Self::F32 { "f32" } else { "bf16" })
+    }
+}
+
 static TRAINS_IN_BF16: AtomicBool = AtomicBool::new(false);
 
 impl Precision {
@@ -183,7 +190,9 @@ mod tests {
     fn choices_parse_and_bad_ones_say_what_is_accepted() {
         assert_eq!("auto".parse::<DeviceChoice>().unwrap(), DeviceChoice::Auto);
         assert_eq!("cuda:1".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(1));
-        assert_eq!("bf16".parse::<Precision>().unwrap(), Precision::Bf16);
+        for precision in [Precision::F32, Precision::Bf16] {
+            assert_eq!(precision.to_string().parse::<Precision>().unwrap(), precision);
+        }
         assert!("fp16".parse::<Precision>().unwrap_err().to_string().contains("f32 or bf16"));
         let e = "gpu".parse::<DeviceChoice>().unwrap_err();
         assert_eq!(e.to_string(), "device: expected auto, cpu, cuda or cuda:N, got gpu");

@@ -9,7 +9,9 @@ use anyhow::{Context as _, Result, bail};
 use autodidact_core::device::{DeviceChoice, Precision};
 use clap::{Args, Parser, Subcommand};
 use serde_json::Value;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use tch::Device;
 
 /// Reproduce papers on learning with little or no supervision: run their experiments, judge their claims.
 ///
@@ -75,9 +77,12 @@ struct RunArgs {
     /// Never download: a data set that is not in the data folder is an error.
     #[arg(long)]
     offline: bool,
-    /// Threads of libtorch; numbers depend on it [default: the number of cores].
+    /// Threads of libtorch in each process; numbers depend on it [default: 1; on a GPU, the number of cores].
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Processes that share the cells; numbers do not depend on it [default: as many as there are cores for, 16 at most; on a GPU, 1].
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
     /// Folder of the run [default: runs/<paper>/<scale>-<dataset> in the workspace].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -102,6 +107,9 @@ struct RunArgs {
     /// No progress.
     #[arg(long)]
     quiet: bool,
+    /// Be one of the other processes of `--jobs`.
+    #[arg(long, hide = true)]
+    worker: bool,
 }
 
 fn parse_shard(s: &str) -> Result<(usize, usize), String> {
@@ -192,6 +200,9 @@ fn run(workspace: &Path, args: &RunArgs) -> Result<()> {
     if !args.quiet {
         signals::say_that_a_stopped_run_continues();
     }
+    if args.worker {
+        runner::end_with_the_starter();
+    }
     let mut failed = vec![];
     for (experiment, plan) in chosen.iter().zip(&plans) {
         if let Err(e) = run_one(workspace, *experiment, plan, args) {
@@ -203,6 +214,13 @@ fn run(workspace: &Path, args: &RunArgs) -> Result<()> {
         }
     }
     if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
+}
+
+/// Processes by default on a machine with more cores than that: each holds the data and the networks of a cell.
+const MANY_JOBS: usize = 16;
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// More threads than any machine profits from; libtorch ends the process when it cannot make them.
@@ -223,10 +241,13 @@ fn plan(experiment: &dyn Experiment, args: &RunArgs) -> Result<Plan> {
     if seeds == 0 {
         bail!("--seeds must be at least 1");
     }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = args.threads.unwrap_or(cores);
+    let device = args.device.resolve()?;
+    let threads = args.threads.unwrap_or(if device.is_cuda() { cores() } else { 1 });
     if !(1..=MAX_THREADS).contains(&threads) {
         bail!("--threads must be from 1 to {MAX_THREADS}");
+    }
+    if args.jobs.is_some_and(|jobs| !(1..=MAX_THREADS).contains(&jobs)) {
+        bail!("--jobs must be from 1 to {MAX_THREADS}");
     }
     let last = args.first_seed.checked_add(seeds as u64).context("--first-seed is too large")?;
     let mut plan = Plan {
@@ -236,7 +257,7 @@ fn plan(experiment: &dyn Experiment, args: &RunArgs) -> Result<Plan> {
         data: String::new(),
         data_dir: args.data.clone(),
         download: !args.offline,
-        device: args.device.resolve()?,
+        device,
         precision: args.precision,
         threads,
         config: configured(experiment.config(args.scale), &args.set)?,
@@ -318,6 +339,13 @@ fn run_one(workspace: &Path, experiment: &dyn Experiment, plan: &Plan, args: &Ru
         shard: args.shard,
         arms: args.arms.clone(),
         quiet: args.quiet,
+        jobs: match args.jobs {
+            Some(jobs) => jobs,
+            None if plan.device.is_cuda() => 1,
+            None => (cores() / plan.threads).clamp(1, MANY_JOBS),
+        },
+        worker_arguments: worker_arguments(slug, plan, args, &out),
+        worker: args.worker,
         command: command(slug, plan, args),
     };
     match runner::run(experiment, plan, &options)? {
@@ -356,11 +384,37 @@ fn command(slug: &str, plan: &Plan, args: &RunArgs) -> String {
     if plan.device.is_cuda() {
         c += " --device cuda";
     }
+    if plan.precision != Precision::F32 {
+        c += &format!(" --precision {}", plan.precision);
+    }
     for s in &args.set {
         // Quoting fails for a NUL alone, which no argument can hold.
         c += &format!(" --set {}", shlex::try_quote(s).unwrap_or(s.into()));
     }
     c
+}
+
+/// Arguments for another process of the same run of one paper.
+fn worker_arguments(slug: &str, plan: &Plan, args: &RunArgs, out: &Path) -> Vec<OsString> {
+    let mut all: Vec<OsString> =
+        [slug, "--worker", "--quiet", "--scale", &plan.scale.to_string(), "--dataset", &plan.dataset]
+            .map(OsString::from)
+            .into();
+    let mut option = |name: &str, value: OsString| all.extend([name.into(), value]);
+    option("--out", out.into());
+    option("--seeds", plan.seeds.len().to_string().into());
+    option("--first-seed", args.first_seed.to_string().into());
+    option("--threads", plan.threads.to_string().into());
+    option("--device", if let Device::Cuda(i) = plan.device { format!("cuda:{i}") } else { "cpu".into() }.into());
+    option("--precision", plan.precision.to_string().into());
+    args.data.iter().for_each(|folder| option("--data", folder.into()));
+    args.arms.iter().for_each(|arm| option("--arm", arm.into()));
+    args.set.iter().for_each(|set| option("--set", set.into()));
+    args.shard.iter().for_each(|(i, n)| option("--shard", format!("{i}/{n}").into()));
+    if args.offline {
+        all.push("--offline".into());
+    }
+    all
 }
 
 fn print_verdicts(paper: &Paper, record: &RunRecord) {

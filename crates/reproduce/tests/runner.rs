@@ -64,6 +64,28 @@ fn two_shards_at_the_same_time_make_the_result_of_one_run() {
 }
 
 #[test]
+fn several_processes_make_the_result_of_one_and_end_with_the_first() {
+    let lab = Lab::new();
+    let out = lab.path("run");
+    let command = format!("{} --out run", SLOW.replace("--jobs 1", "--jobs 3"));
+    let mut running = lab.start(&command);
+    std::thread::sleep(Duration::from_millis(300));
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    // The others notice, and leave what they were at.
+    std::thread::sleep(Duration::from_millis(300));
+    let killed = cells(&out);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(cells(&out), killed, "somebody is still at work");
+    assert!(killed.len() < CELLS, "it ended before the kill");
+
+    let ended = lab.succeed(&command);
+    assert_eq!(ended.stderr.lines().filter(|line| line.starts_with('[')).count(), CELLS - killed.len());
+    assert!(cells(&out).len() == CELLS && litter(&out).is_empty());
+    assert_eq!(&Outcome::read(&out), calm());
+}
+
+#[test]
 fn a_shard_or_an_arm_alone_makes_no_record_and_says_what_is_missing() {
     let lab = Lab::new();
     let out = lab.path("run");

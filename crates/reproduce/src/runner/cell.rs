@@ -120,6 +120,12 @@ impl CellFile {
         self.path.with_extension("lock")
     }
 
+    /// Removes the finished cell, and its checkpoint.
+    pub(super) fn forget(&self) {
+        let _ = std::fs::remove_file(&self.path);
+        let _ = std::fs::remove_file(self.checkpoint());
+    }
+
     /// Removes what a process that was killed while writing left behind; to be called under the lock.
     pub(super) fn sweep(&self) {
         let stem = format!(".{}.", self.path.file_stem().unwrap_or_default().to_string_lossy());

@@ -9,6 +9,7 @@ use autodidact_core::seed;
 use autodidact_core::train::{Checkpoint, History, Logged};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use tch::Device;
 
@@ -175,6 +176,12 @@ impl<'a> Context<'a> {
         write: impl Fn(&Path, &T) -> Result<()>,
         make: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Result<T> {
+        if let Ok(Some(value)) = read(path) {
+            return Ok(value);
+        }
+        // Another process may be making the same; a cache that cannot be locked is one that cannot be written.
+        let lock_path = path.with_extension("lock");
+        let lock = lock(&lock_path);
         match read(path) {
             Ok(Some(value)) => return Ok(value),
             Ok(None) => {}
@@ -184,6 +191,17 @@ impl<'a> Context<'a> {
         if let Err(e) = write(path, &value) {
             self.bar.warn(&format!("{name} is not cached: {e}"));
         }
+        drop(lock);
+        // Whoever waits for it, or makes a new one, finds the value.
+        let _ = std::fs::remove_file(lock_path);
         Ok(value)
     }
+}
+
+/// Waits for the lock on a file, made with its folder if it is missing.
+fn lock(path: &Path) -> Option<File> {
+    std::fs::create_dir_all(path.parent()?).ok()?;
+    let file = File::create(path).ok()?;
+    file.lock().ok()?;
+    Some(file)
 }

@@ -3,19 +3,24 @@
 mod cell;
 mod context;
 mod progress;
+mod workers;
 
 pub use cell::{CellFile, CellRecord, MetricPoint};
 pub use context::Context;
 pub use progress::{Bars, CellBar};
+pub use workers::end_with_the_starter;
 
 use crate::experiment::{Cell, Experiment, Plan};
 use crate::record::{self, RunRecord};
 use crate::results::Results;
 use crate::verdict::{Finding, Verdict};
 use anyhow::{Context as _, Result, bail};
+use std::ffi::OsString;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+use workers::Workers;
 
 /// How a run is driven; nothing here changes a number.
 #[derive(Debug, Clone)]
@@ -30,6 +35,12 @@ pub struct RunOptions {
     pub arms: Vec<String>,
     /// No progress.
     pub quiet: bool,
+    /// Processes that share the cells, this one among them.
+    pub jobs: usize,
+    /// The arguments by which this program becomes one of the others.
+    pub worker_arguments: Vec<OsString>,
+    /// Whether this process is one of the others: it leaves alone what somebody works on.
+    pub worker: bool,
     /// The command, for the record.
     pub command: String,
 }
@@ -65,10 +76,23 @@ pub fn run(experiment: &dyn Experiment, plan: &Plan, options: &RunOptions) -> Re
             && (options.arms.is_empty() || options.arms.iter().any(|a| in_arm(&cells[i].arm, a)))
     };
     let todo: Vec<usize> = (0..cells.len()).filter(|&i| mine(i)).collect();
+    if options.fresh {
+        todo.iter().for_each(|&i| files[i].forget());
+    }
+    let open: Vec<_> = todo.iter().map(|&i| (&cells[i], &files[i])).filter(|(_, file)| !file.path.exists()).collect();
     let bars = Bars::new(todo.len() as u64, options.quiet);
-    let result = todo.iter().try_for_each(|&i| {
-        run_cell(experiment, plan, &cells[i], &files[i], options.fresh, &bars).with_context(|| cells[i].to_string())
-    });
+    let pass = |wait: bool| {
+        todo.iter().try_for_each(|&i| {
+            run_cell(experiment, plan, &cells[i], &files[i], wait, &bars).with_context(|| cells[i].to_string())
+        })
+    };
+    let result = if options.worker {
+        pass(false)
+    } else if options.jobs.min(open.len()) > 1 {
+        shared(options, &open, &bars, || pass(false)).and_then(|()| pass(true))
+    } else {
+        pass(true)
+    };
     bars.finish();
     result?;
     let finished = read_all(&cells, &files, &bars);
@@ -80,34 +104,63 @@ pub fn run(experiment: &dyn Experiment, plan: &Plan, options: &RunOptions) -> Re
     Ok(Outcome::Complete(Box::new(record)))
 }
 
+/// Does what no other process does, beside workers, until all of them have ended.
+fn shared(
+    options: &RunOptions,
+    open: &[(&Cell, &CellFile)],
+    bars: &Bars,
+    work: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let mut workers = Workers::start(options.jobs.min(open.len()) - 1, &options.worker_arguments)?;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| workers::watch(open, bars, &stop));
+        let _stop = Stop(&stop);
+        work()?;
+        for status in workers.wait()? {
+            bars.say(&format!("a further process of this run ended with {status}; its cells are done here"));
+        }
+        Ok(())
+    })
+}
+
+/// Set when this is dropped, by a panic too: the scope waits for its threads.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn in_arm(cell_arm: &str, arm: &str) -> bool {
     cell_arm == arm || cell_arm.strip_prefix(arm).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// Runs one cell unless it is finished. Processes on a shared folder hold a lock each on the cell they work on.
+/// Runs one cell unless it is finished. Processes on a shared folder hold a lock each on the cell they work on; a cell that another
+/// one has is waited for, or left to it.
 fn run_cell(
     experiment: &dyn Experiment,
     plan: &Plan,
     cell: &Cell,
     file: &CellFile,
-    fresh: bool,
+    wait: bool,
     bars: &Bars,
 ) -> Result<()> {
     let lock_path = file.lock();
     let lock = File::create(&lock_path)
         .with_context(|| format!("cannot write {}; name another folder with --out", lock_path.display()))?;
     if let Err(TryLockError::WouldBlock) = lock.try_lock() {
+        if !wait {
+            return Ok(());
+        }
         bars.say(&format!("{cell}: another process is at work on it; waiting"));
         lock.lock().with_context(|| lock_path.display().to_string())?;
     }
     file.sweep();
-    if fresh {
-        let _ = std::fs::remove_file(&file.path);
-        let _ = std::fs::remove_file(file.checkpoint());
-    }
     match file.read() {
         Ok(Some(_)) => {
-            bars.skip();
+            bars.count(&cell.to_string(), None);
             let _ = std::fs::remove_file(&lock_path);
             return Ok(());
         }
@@ -124,7 +177,7 @@ fn run_cell(
     record.peak_memory_mb = autodidact_core::device::peak_memory_mb(plan.device);
     file.write(&record).context("the finished cell cannot be saved; cells finished before are safe")?;
     let _ = std::fs::remove_file(&lock_path);
-    bars.done(&bar, &format!("{cell}: {:.1} s", record.wall_seconds));
+    bars.done(&bar, &cell.to_string(), record.wall_seconds);
     Ok(())
 }
 

@@ -1,13 +1,17 @@
 //! Progress: bars on a terminal, a line per cell elsewhere, nothing when quiet.
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::HashSet;
 use std::io::IsTerminal;
+use std::sync::Mutex;
 
 /// The bars of a run.
 pub struct Bars {
     multi: MultiProgress,
     cells: ProgressBar,
     mode: Mode,
+    /// Cells that are done, by this process or another.
+    counted: Mutex<HashSet<String>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,7 +45,7 @@ impl Bars {
         let bar = multi.add(ProgressBar::new(cells));
         bar.set_style(style("cells {bar:30.green} {pos}/{len}  {elapsed} elapsed, {eta} left"));
         bar.enable_steady_tick(std::time::Duration::from_millis(500));
-        Self { multi, cells: bar, mode }
+        Self { multi, cells: bar, mode, counted: Mutex::default() }
     }
 
     /// Opens the bar of a cell.
@@ -52,18 +56,21 @@ impl Bars {
         CellBar { bar, quiet: self.mode == Mode::Quiet }
     }
 
-    /// Closes the bar of a cell that is done.
-    pub fn done(&self, cell: &CellBar, line: &str) {
-        cell.bar.finish_and_clear();
-        self.cells.inc(1);
-        if self.mode == Mode::Lines {
-            eprintln!("[{}/{}] {line}", self.cells.position(), self.cells.length().unwrap_or(0));
-        }
+    /// Closes the bar of a cell that is done, after so many seconds.
+    pub fn done(&self, bar: &CellBar, cell: &str, seconds: f64) {
+        bar.bar.finish_and_clear();
+        self.count(cell, Some(seconds));
     }
 
-    /// Counts a cell that was there already.
-    pub fn skip(&self) {
+    /// Counts a cell, once: it took so many seconds, or was there already.
+    pub fn count(&self, cell: &str, seconds: Option<f64>) {
+        if !self.counted.lock().is_ok_and(|mut counted| counted.insert(cell.to_owned())) {
+            return;
+        }
         self.cells.inc(1);
+        if let (Mode::Lines, Some(seconds)) = (self.mode, seconds) {
+            eprintln!("[{}/{}] {cell}: {seconds:.1} s", self.cells.position(), self.cells.length().unwrap_or(0));
+        }
     }
 
     /// Prints a line above the bars, unless quiet.

@@ -12,9 +12,9 @@ use std::time::SystemTime;
 /// The cells of [`QUICK`] and [`SLOW`].
 pub const CELLS: usize = 5;
 /// A whole reproduction in about a second.
-pub const QUICK: &str = "teacher-guidance --scale smoke --threads 1";
+pub const QUICK: &str = "teacher-guidance --scale smoke --jobs 1";
 /// The same with cells (the last three) of about a second each, to be interrupted in.
-pub const SLOW: &str = "teacher-guidance --scale smoke --threads 1 --set epochs=50";
+pub const SLOW: &str = "teacher-guidance --scale smoke --jobs 1 --set epochs=50";
 
 /// A folder to run in, without the user's data and caches.
 pub struct Lab(tempfile::TempDir);
