@@ -1,5 +1,7 @@
 """Does the work of work.py on request: one JSON object per line in, one out; benches/src/peer.rs describes them."""
 
+import ctypes
+import gc
 import json
 import os
 import sys
@@ -22,11 +24,31 @@ def answer(request, state):
         state["call"] = make(**request["arguments"])
         return {"package": make.package()}
     call, seconds, value = state["call"], [], 0.0
+    before = start_of_peak() if request["watched"] else None
     for _ in range(request["calls"]):
         start = time.perf_counter()
         value = call()
         seconds.append(time.perf_counter() - start)
-    return {"seconds": seconds, "value": float(value)}
+    memory = None if before is None else max(resident("VmHWM:") - before, 0.0)
+    return {"seconds": seconds, "value": float(value), "memory_mb": memory}
+
+
+def start_of_peak():
+    """As in machine.rs: gives freed memory back, sets the high-water mark to what is left, and returns that in MB."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except (AttributeError, OSError):
+        return None
+    return resident("VmRSS:")
+
+
+def resident(field):
+    with open("/proc/self/status") as file:
+        kib = next(line for line in file if line.startswith(field)).split()[1]
+    return int(kib) * 1024 / 1e6
 
 
 def main():

@@ -93,6 +93,64 @@ def view(side, blur, solarize):
     ])
 
 
+class TwoViews(torch.utils.data.Dataset):
+    """Both views of pictures, as small images need them: no blur."""
+
+    def __init__(self, images, side):
+        from PIL import Image
+        from torchvision import transforms as T
+
+        pixels = np.random.default_rng(0).integers(0, 256, (images, side, side, 3), dtype=np.uint8)
+        self.pictures = [Image.fromarray(p) for p in pixels]
+        self.view = T.Compose([
+            T.RandomResizedCrop(side, scale=(0.2, 1.0)),
+            T.RandomHorizontalFlip(p=0.5),
+            T.RandomApply([T.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4)], p=0.8),
+            T.RandomGrayscale(p=0.2),
+            T.ToTensor(),
+            T.Normalize(mean=[0.5] * 3, std=[0.25] * 3),
+        ])
+
+    def __len__(self):
+        return len(self.pictures)
+
+    def __getitem__(self, i):
+        return self.view(self.pictures[i]), self.view(self.pictures[i])
+
+
+@peer("lightly")
+def barlow_twins_training(images, batch, side):
+    from lightly.loss import BarlowTwinsLoss
+    from torch import nn
+
+    layers, width = [], 3
+    for out, stride in ((32, 1), (64, 2), (128, 2), (256, 2)):
+        layers += [nn.Conv2d(width, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
+        width = out
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 512, bias=False)]
+    layers += [nn.BatchNorm1d(512), nn.ReLU(inplace=True), nn.Linear(512, 512, bias=False)]
+    model, criterion = nn.Sequential(*layers), BarlowTwinsLoss(lambda_param=1 / 128)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3, weight_decay=1e-6)
+    loader = torch.utils.data.DataLoader(
+        TwoViews(images, side),
+        batch_size=batch,
+        shuffle=True,
+        drop_last=True,
+        num_workers=torch.get_num_threads(),
+        persistent_workers=True,
+    )
+
+    def work():
+        for a, b in loader:
+            loss = criterion(model(a), model(b))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return loss.item()
+
+    return work
+
+
 def loss_and_gradient(loss, n, d):
     za = scrambled((n, d), 0.0)
     zb = za + 0.5 * scrambled((n, d), 0.5)
@@ -546,6 +604,42 @@ def dpo(pairs, length, width, vocabulary, beta):
         chosen, rejected = selective_log_softmax(hidden @ head.T, tokens).sum(1).chunk(2)
         loss = -torch.nn.functional.logsigmoid(beta * (chosen - rejected)).mean()
         loss.backward()
+        return loss.item()
+
+    return work
+
+
+@peer("trl")
+def dpo_training(lengths, batch, prompt, vocabulary, width, depth, heads, context, beta, lr):
+    from trl.trainer.utils import selective_log_softmax
+
+    model = Decoder(width, depth, heads, vocabulary, context)
+    for p in model.parameters():
+        if p.dim() > 1:
+            torch.nn.init.normal_(p, std=0.02)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.0)
+    lengths, pairs, longest = torch.tensor(lengths), len(lengths) // 2, prompt + max(lengths)
+    tokens = (scrambled((2 * pairs, longest), 0.0, torch.float64).abs() * vocabulary).long()
+    places = torch.arange(1, longest)
+    mask = (places >= prompt) & (places < prompt + lengths[:, None])
+
+    def log_probs(rows):
+        x = tokens[rows]
+        each = selective_log_softmax(model(x[:, :-1]), x[:, 1:])
+        return (each * mask[rows]).sum(1)
+
+    with torch.no_grad():
+        reference = log_probs(torch.arange(2 * pairs))
+
+    def work():
+        index = torch.randperm(pairs)[:batch]
+        rows = torch.cat([index, index + pairs])
+        chosen, rejected = (log_probs(rows) - reference[rows]).chunk(2)
+        loss = -torch.nn.functional.logsigmoid(beta * (chosen - rejected)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
         return loss.item()
 
     return work

@@ -1,6 +1,7 @@
 //! What is measured.
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// One call of a piece of work. The number it returns is compared with the other side's on the first call; it should cost
@@ -23,6 +24,17 @@ pub enum Beside {
     Ours(Prepare),
 }
 
+/// A place in a series over problem sizes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// The series: what is done, and the sizes that stay.
+    pub series: String,
+    /// The size that grows, as formulas call it: `N`, `D`, `T`, `V`.
+    pub over: String,
+    /// Its value.
+    pub size: f64,
+}
+
 /// One line of the suite.
 pub struct Entry {
     /// `area/what/sizes`; filters match any part of it.
@@ -37,8 +49,14 @@ pub struct Entry {
     pub agreement: Option<f64>,
     /// The ratio ours/other that is aimed at, as an upper bound.
     pub target: Option<f64>,
-    /// A series over problem sizes that this entry belongs to, and its size.
-    pub series: Option<(&'static str, f64)>,
+    /// Seconds of one call of ours that are aimed at, as an upper bound.
+    pub limit: Option<f64>,
+    /// Whether our work is done by another process, whose memory is not watched.
+    pub elsewhere: bool,
+    /// How many things one call of ours goes through, and what they are: for things per second.
+    pub items: Option<(f64, &'static str)>,
+    /// The series over problem sizes that this entry belongs to.
+    pub point: Option<Point>,
 }
 
 impl Entry {
@@ -55,7 +73,10 @@ impl Entry {
             beside: None,
             agreement: None,
             target: None,
-            series: None,
+            limit: None,
+            elsewhere: false,
+            items: None,
+            point: None,
         }
     }
 
@@ -83,9 +104,27 @@ impl Entry {
         self
     }
 
-    /// Makes this a point of a series over problem sizes.
-    pub fn in_series(mut self, series: &'static str, size: f64) -> Self {
-        self.series = Some((series, size));
+    /// States the seconds of one call that are aimed at.
+    pub fn within_seconds(mut self, seconds: f64) -> Self {
+        self.limit = Some(seconds);
+        self
+    }
+
+    /// Says that our work is done by another process, whose memory is not watched.
+    pub fn elsewhere(mut self) -> Self {
+        self.elsewhere = true;
+        self
+    }
+
+    /// Says how many things one call goes through.
+    pub fn counting(mut self, count: f64, things: &'static str) -> Self {
+        self.items = Some((count, things));
+        self
+    }
+
+    /// Makes this the point of a series where `over` has the value `size`.
+    pub fn in_series(mut self, series: &str, over: &str, size: i64) -> Self {
+        self.point = Some(Point { series: series.into(), over: over.into(), size: size as f64 });
         self
     }
 }

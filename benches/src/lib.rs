@@ -13,7 +13,7 @@ pub mod measure;
 pub mod peer;
 pub mod record;
 
-pub use entry::{Beside, Entry, Work};
-pub use measure::{Effort, Measured, Pace, measure};
+pub use entry::{Beside, Entry, Point, Work};
+pub use measure::{Effort, Measured, Pace, Verdict, measure};
 pub use peer::Peer;
-pub use record::Record;
+pub use record::{AtSize, Growth, Record};

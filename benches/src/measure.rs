@@ -1,6 +1,6 @@
 //! Timing in turns, and the ratio.
 
-use crate::entry::{Beside, Entry, Work};
+use crate::entry::{Beside, Entry, Point, Work};
 use crate::machine;
 use crate::peer::{Called, Peer};
 use anyhow::{Context, Result, bail};
@@ -13,22 +13,29 @@ use std::time::{Duration, Instant};
 pub struct Effort {
     /// Rounds, each a turn of both sides.
     pub rounds: usize,
-    /// After this time an entry ends early, but not before seven rounds.
+    /// After this time an entry ends early.
     pub limit: Duration,
+    /// But not before so many rounds.
+    pub at_least: usize,
     /// A turn repeats short work for about this long.
     pub turn: Duration,
 }
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { rounds: 25, limit: Duration::from_secs(15), turn: Duration::from_millis(40) }
+        Self { rounds: 25, limit: Duration::from_secs(15), at_least: 7, turn: Duration::from_millis(40) }
     }
 }
 
 impl Effort {
+    /// For a first look: the whole suite in a few minutes, with wide intervals.
+    pub const fn quick() -> Self {
+        Self { rounds: 7, limit: Duration::from_millis(500), at_least: 1, turn: Duration::from_millis(5) }
+    }
+
     /// One call of each side: to see that everything runs.
     pub const fn once() -> Self {
-        Self { rounds: 1, limit: Duration::ZERO, turn: Duration::ZERO }
+        Self { rounds: 1, limit: Duration::ZERO, at_least: 1, turn: Duration::ZERO }
     }
 }
 
@@ -39,6 +46,8 @@ pub struct Pace {
     pub who: String,
     /// Seconds of a call, the median of each round's turn.
     pub seconds: Vec<f64>,
+    /// Memory that one call takes beyond its inputs, in MB (1e6 bytes), where the system tells.
+    pub memory_mb: Option<f64>,
 }
 
 impl Pace {
@@ -63,10 +72,53 @@ pub struct Measured {
     pub ratio: Option<Estimate>,
     /// The ratio aimed at.
     pub target: Option<f64>,
-    /// Memory that one call of ours takes beyond its inputs, in MB (1e6 bytes), where the system tells.
-    pub memory_mb: Option<f64>,
-    /// Series and size that the entry belongs to.
-    pub series: Option<(String, f64)>,
+    /// Seconds of one call aimed at.
+    pub limit: Option<f64>,
+    /// How many things one call goes through, and what they are.
+    pub items: Option<(f64, String)>,
+    /// The series over problem sizes that the entry belongs to.
+    pub point: Option<Point>,
+}
+
+/// Whether what was aimed at was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The whole interval is on the right side.
+    Met,
+    /// The interval contains the bound.
+    Open,
+    /// The whole interval is on the wrong side.
+    Missed,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Verdict::Met => "met",
+            Verdict::Open => "open",
+            Verdict::Missed => "missed",
+        })
+    }
+}
+
+impl Measured {
+    /// Whether the ratio, or else the time, is what was aimed at; `None` where nothing was, or it was not measured.
+    pub fn verdict(&self) -> Option<Verdict> {
+        match (self.target, self.ratio, self.limit) {
+            (Some(bound), Some(r), _) if r.high <= bound => Some(Verdict::Met),
+            (Some(bound), Some(r), _) if r.low > bound => Some(Verdict::Missed),
+            (Some(_), Some(_), _) => Some(Verdict::Open),
+            // A limit is a budget, far from what is usual: the median tells.
+            (_, _, Some(limit)) if self.ours.median() <= limit => Some(Verdict::Met),
+            (_, _, Some(_)) => Some(Verdict::Missed),
+            _ => None,
+        }
+    }
+
+    /// What comes before the first slash of the name.
+    pub fn area(&self) -> &str {
+        self.name.split('/').next().unwrap_or_default()
+    }
 }
 
 /// Measures an entry; `peer` is `None` where no Python is at hand, and such entries are measured alone.
@@ -87,20 +139,23 @@ pub fn measure(entry: Entry, peer: Option<&mut Peer>, effort: Effort) -> Result<
     if let Some(other) = &mut other {
         check_agreement(first, other.call(1).context(who.clone())?.value, entry.agreement)?;
     }
-    // Not of the first call, which also makes threads and caches that stay.
-    let (second, memory_mb) = machine::memory_of(|| ours.call(1));
-    second?;
-    let (seconds, others) = rounds(&mut ours, other.as_mut(), effort)?;
-    let ratio = (!others.is_empty()).then(|| ratio(&seconds, &others)).transpose()?;
+    let mut ours = Turns::new(ours, "autodidact".into(), effort)?;
+    if entry.elsewhere {
+        ours.pace.memory_mb = None;
+    }
+    let other = other.map(|other| Turns::new(other, who, effort)).transpose()?;
+    let (ours, beside) = rounds(ours, other, effort)?;
+    let ratio = beside.as_ref().map(|beside| ratio(&ours.seconds, &beside.seconds)).transpose()?;
     Ok(Measured {
         name: entry.name,
         what: entry.what,
-        ours: Pace { who: "autodidact".into(), seconds },
-        beside: ratio.map(|_| Pace { who, seconds: others }),
+        ours,
+        beside,
         ratio,
         target: entry.target,
-        memory_mb,
-        series: entry.series.map(|(name, size)| (name.to_owned(), size)),
+        limit: entry.limit,
+        items: entry.items.map(|(count, things)| (count, things.to_owned())),
+        point: entry.point,
     })
 }
 
@@ -152,7 +207,7 @@ impl Side<'_> {
         match self {
             Side::Peer(peer) => peer.call(calls),
             Side::Ours(work) => {
-                let mut done = Called { seconds: Vec::with_capacity(calls), value: f64::NAN };
+                let mut done = Called { seconds: Vec::with_capacity(calls), value: f64::NAN, memory_mb: None };
                 for _ in 0..calls {
                     let start = Instant::now();
                     done.value = work()?;
@@ -163,45 +218,66 @@ impl Side<'_> {
         }
     }
 
-    /// Calls that fill a turn.
-    fn calls(&mut self, turn: Duration) -> Result<usize> {
-        let calls = |once: f64| (turn.as_secs_f64() / once).ceil().clamp(1.0, 10_000.0) as usize;
-        match calls(self.call(1)?.seconds[0]) {
-            1 => Ok(1),
-            // The time of short work is better known once it is warm.
-            _ => Ok(calls(self.call(2)?.seconds[1])),
+    /// One call that is watched for its memory.
+    fn watched(&mut self) -> Result<Called> {
+        match self {
+            Side::Peer(peer) => peer.watched_call(),
+            Side::Ours(_) => {
+                let (called, memory_mb) = machine::memory_of(|| self.call(1));
+                Ok(Called { memory_mb, ..called? })
+            }
         }
-    }
-
-    /// Median seconds of a call. Short work gets one call first to bring caches and threads back after the other side's turn.
-    fn turn(&mut self, calls: usize) -> Result<f64> {
-        let warm = usize::from(calls > 1);
-        Ok(median(&self.call(calls + warm)?.seconds[warm..]))
     }
 }
 
-/// Times by round of our side and the other; the sides take turns in going first.
-fn rounds(ours: &mut Side, mut other: Option<&mut Side>, effort: Effort) -> Result<(Vec<f64>, Vec<f64>)> {
-    const AT_LEAST: usize = 7;
-    let calls = ours.calls(effort.turn)?;
-    let other_calls = other.as_mut().map_or(Ok(0), |o| o.calls(effort.turn))?;
-    let (mut mine, mut others) = (vec![], vec![]);
+/// A side with what its turns have given so far.
+struct Turns<'a> {
+    side: Side<'a>,
+    /// Calls that fill a turn.
+    calls: usize,
+    pace: Pace,
+}
+
+impl<'a> Turns<'a> {
+    /// After the first call, which also makes threads and caches that stay.
+    fn new(mut side: Side<'a>, who: String, effort: Effort) -> Result<Self> {
+        let calls = |once: f64| (effort.turn.as_secs_f64() / once).ceil().clamp(1.0, 10_000.0) as usize;
+        let watched = side.watched()?;
+        let calls = match calls(watched.seconds[0]) {
+            1 => 1,
+            // The time of short work is better known once it is warm.
+            _ => calls(side.call(2)?.seconds[1]),
+        };
+        Ok(Self { side, calls, pace: Pace { who, seconds: vec![], memory_mb: watched.memory_mb } })
+    }
+
+    /// Median seconds of a call. Short work gets one call first to bring caches and threads back after the other side's turn.
+    fn take(&mut self) -> Result<()> {
+        let warm = usize::from(self.calls > 1);
+        let seconds = self.side.call(self.calls + warm)?.seconds;
+        self.pace.seconds.push(median(&seconds[warm..]));
+        Ok(())
+    }
+}
+
+/// Our side's pace and the other's over the same rounds; the sides take turns in going first.
+fn rounds<'a>(mut ours: Turns<'a>, mut other: Option<Turns<'a>>, effort: Effort) -> Result<(Pace, Option<Pace>)> {
     let start = Instant::now();
     for round in 0..effort.rounds {
-        if round >= AT_LEAST && start.elapsed() > effort.limit {
+        if round >= effort.at_least && start.elapsed() > effort.limit {
             break;
         }
         if round % 2 == 0 {
-            mine.push(ours.turn(calls)?);
+            ours.take()?;
         }
         if let Some(other) = &mut other {
-            others.push(other.turn(other_calls)?);
+            other.take()?;
         }
         if round % 2 == 1 {
-            mine.push(ours.turn(calls)?);
+            ours.take()?;
         }
     }
-    Ok((mine, others))
+    Ok((ours.pace, other.map(|other| other.pace)))
 }
 
 #[cfg(test)]
@@ -253,8 +329,8 @@ mod tests {
         };
         let entry = Entry::new("a", "b", side('a')).beside_ours("other", side('b')).agreeing(0.0);
         let m = measure(entry, None, Effort { rounds: 4, turn: Duration::ZERO, ..Effort::default() }).unwrap();
-        // The first results, memory, the number of calls in a turn, then the rounds.
-        assert_eq!(*calls.borrow(), ["ab", "a", "ab", "ab", "ba", "ab", "ba"].concat());
+        // The first results, memory, then the rounds.
+        assert_eq!(*calls.borrow(), ["ab", "ab", "ab", "ba", "ab", "ba"].concat());
         let other = m.beside.unwrap();
         assert_eq!((m.ours.seconds.len(), other.seconds.len(), other.who.as_str()), (4, 4, "other"));
         assert_eq!(m.ratio.unwrap().value, m.ours.median() / median(&other.seconds));

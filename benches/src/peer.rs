@@ -1,9 +1,9 @@
 //! The other side: a Python process that does work on request.
 //!
 //! One JSON object per line each way. `{"prepare": name, "arguments": {..}, "threads": n}` makes the inputs and is answered by
-//! `{"package": "torch 2.11.0"}`; `{"calls": n}` does the prepared work `n` times and is answered by
-//! `{"seconds": [..], "value": x}`, the time of each call and the number that the last one returned. `{"error": "..."}` answers
-//! a request that failed. The process ends when its input does, and is ended when it does not answer.
+//! `{"package": "torch 2.11.0"}`; `{"calls": n, "watched": false}` does the prepared work `n` times and is answered by
+//! `{"seconds": [..], "value": x}`, the time of each call and the number that the last one returned, with `"memory_mb": y` (or
+//! null) where it is watched. `{"error": "..."}` answers a request that failed. The process ends when its input does, and is ended when it does not answer.
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -32,7 +32,7 @@ pub struct Peer {
 #[serde(untagged)]
 enum Request<'a> {
     Prepare { prepare: &'a str, arguments: &'a Value, threads: usize },
-    Calls { calls: usize },
+    Calls { calls: usize, watched: bool },
 }
 
 #[derive(Deserialize)]
@@ -47,6 +47,9 @@ pub struct Called {
     pub seconds: Vec<f64>,
     /// What the last call returned.
     pub value: f64,
+    /// MB (1e6 bytes) by which the resident memory rose meanwhile, where it was watched and the system tells.
+    #[serde(default)]
+    pub memory_mb: Option<f64>,
 }
 
 impl Peer {
@@ -80,7 +83,19 @@ impl Peer {
     /// # Errors
     /// As [`prepare`](Self::prepare), and times that are not `calls` positive numbers.
     pub fn call(&mut self, calls: usize) -> Result<Called> {
-        let answer: Called = self.ask(&Request::Calls { calls })?;
+        self.do_work(calls, false)
+    }
+
+    /// Does it once, with its memory.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn watched_call(&mut self) -> Result<Called> {
+        self.do_work(1, true)
+    }
+
+    fn do_work(&mut self, calls: usize, watched: bool) -> Result<Called> {
+        let answer: Called = self.ask(&Request::Calls { calls, watched })?;
         if answer.seconds.len() != calls || !answer.seconds.iter().all(|s| s.is_finite() && *s > 0.0) {
             bail!("the peer was asked for {calls} positive times and gave {:?}", answer.seconds);
         }
@@ -141,7 +156,7 @@ mod tests {
     fn answers_are_read() {
         let mut peer = answering(&[r#"{"package": "torch 2.11.0"}"#, r#"{"seconds": [0.5, 0.25], "value": 7}"#]);
         assert_eq!(peer.prepare("loss", &json!({"n": 4})).unwrap(), "torch 2.11.0");
-        assert_eq!(peer.call(2).unwrap(), Called { seconds: vec![0.5, 0.25], value: 7.0 });
+        assert_eq!(peer.call(2).unwrap(), Called { seconds: vec![0.5, 0.25], value: 7.0, memory_mb: None });
     }
 
     #[test]

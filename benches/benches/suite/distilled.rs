@@ -16,8 +16,7 @@ const PER_CLASS: i64 = 10;
 pub fn entries() -> Vec<Entry> {
     let mut all = vec![];
     for steps in [2, 4, 8] {
-        let entry = matching(16, 2, 8, 1, steps).in_series("Trajectory matching over N (width 16, 8x8)", steps as f64);
-        all.push(entry);
+        all.push(matching(16, 2, 8, 1, steps).in_series("trajectory matching, width 16, 8x8", "steps", steps as i64));
     }
     all.push(matching(32, 3, 32, 3, 4).at_most(1.0));
     all.push(ridge(2000).at_most(2.0));

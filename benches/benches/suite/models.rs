@@ -27,25 +27,46 @@ fn training((name, width, depth, heads, target): (&str, i64, usize, i64, f64)) -
     });
     let what = format!("a step of a GPT of width {width}, depth {depth}, on {WINDOWS} windows of {CONTEXT}");
     Entry::new(format!("text/training/{name}"), what, move || {
-        tch::manual_seed(0);
-        let vs = VarStore::new(Device::Cpu);
-        let model = Gpt::new(vs.root(), &GptConfig::gpt2(VOCABULARY, CONTEXT, width, depth, heads))?;
-        let mut optimizer = Optimizer::new(Rule::AdamW(Adam::default()), Group::split_decay(&vs, 0.1))?;
-        let tokens =
-            (scrambled(&[WINDOWS, CONTEXT + 1], 0.0, Kind::Double).abs() * VOCABULARY as f64).to_kind(Kind::Int64);
-        let (x, y) = (tokens.narrow(1, 0, CONTEXT), tokens.narrow(1, 1, CONTEXT));
-        Ok(Box::new(move || {
-            let _keeps_the_weights = &vs;
-            optimizer.zero_grad();
-            let loss = model.loss(&x, &y)?;
-            loss.backward();
-            let _norm = optimizer.clip_grad_norm(1.0)?;
-            optimizer.step(1e-3)?;
-            Ok(loss.double_value(&[]))
-        }))
+        let mut stepping = Stepping::new(&GptConfig::gpt2(VOCABULARY, CONTEXT, width, depth, heads), WINDOWS)?;
+        Ok(Box::new(move || stepping.step()))
     })
     .beside_python("a plain loop", "gpt_training", arguments)
     .at_most(target)
+}
+
+/// Training of a decoder, a step at a time on the same full windows: clipping and AdamW.
+pub struct Stepping {
+    model: Gpt,
+    optimizer: Optimizer,
+    x: Tensor,
+    y: Tensor,
+    _parameters: VarStore,
+}
+
+impl Stepping {
+    pub fn new(config: &GptConfig, windows: i64) -> Result<Self> {
+        tch::manual_seed(0);
+        let vs = VarStore::new(Device::Cpu);
+        let (vocabulary, context) = (config.vocab, config.context);
+        let tokens =
+            (scrambled(&[windows, context + 1], 0.0, Kind::Double).abs() * vocabulary as f64).to_kind(Kind::Int64);
+        Ok(Self {
+            model: Gpt::new(vs.root(), config)?,
+            optimizer: Optimizer::new(Rule::AdamW(Adam::default()), Group::split_decay(&vs, 0.1))?,
+            x: tokens.narrow(1, 0, context),
+            y: tokens.narrow(1, 1, context),
+            _parameters: vs,
+        })
+    }
+
+    pub fn step(&mut self) -> Result<f64> {
+        self.optimizer.zero_grad();
+        let loss = self.model.loss(&self.x, &self.y)?;
+        loss.backward();
+        let _norm = self.optimizer.clip_grad_norm(1.0)?;
+        self.optimizer.step(1e-3)?;
+        Ok(loss.double_value(&[]))
+    }
 }
 
 /// Scores of queries by weighted nearest neighbours; the bank is normalised beforehand on both sides.

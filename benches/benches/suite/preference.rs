@@ -12,8 +12,8 @@ use tch::{Device, Kind, Tensor};
 const SIZES: [i64; 4] = [8, 256, 512, 50_257];
 const BETA: f64 = 0.1;
 
-pub fn entries() -> [Entry; 4] {
-    [in_parts(), whole_logits(), beside_trl(), family()]
+pub fn entries() -> [Entry; 3] {
+    [in_parts(), beside_trl(), family()]
 }
 
 /// Hidden states of chosen and rejected responses, the output head, the tokens, and the reference's log-probabilities.
@@ -71,11 +71,6 @@ fn what() -> String {
 
 fn in_parts() -> Entry {
     Entry::new("preference/dpo", what(), parts).beside_ours("all logits at once", whole).agreeing(1e-4).at_most(1.1)
-}
-
-/// For its memory, beside that of the entry before.
-fn whole_logits() -> Entry {
-    Entry::new("preference/dpo-whole-logits", format!("{}, all logits at once", what()), whole)
 }
 
 fn beside_trl() -> Entry {

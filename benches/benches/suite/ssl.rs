@@ -17,16 +17,17 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
 /// A loss of two batches of embeddings.
-type Loss = fn(&Tensor, &Tensor) -> autodidact_core::Result<Tensor>;
+pub type Loss = fn(&Tensor, &Tensor) -> autodidact_core::Result<Tensor>;
 
-const BARLOW_TWINS: Loss = |za, zb| Ok(BarlowTwinsLoss { lambda: 5e-3, ..Default::default() }.forward(za, zb)?.total);
+pub const BARLOW_TWINS: Loss =
+    |za, zb| Ok(BarlowTwinsLoss { lambda: 5e-3, ..Default::default() }.forward(za, zb)?.total);
 /// With the mean of the views as embeddings of the mixtures: each sample's partner is the next one.
 const MIXED: Loss = |za, zb| {
     let n = za.size()[0];
     let mix = Mix::new(0.3, &(0..n).map(|i| (i + 1) % n).collect::<Vec<_>>())?;
     Ok(MixedBarlowTwins::default().forward(za, zb, &((za + zb) / 2.0), &mix)?.total)
 };
-const NT_XENT: Loss = |za, zb| nt_xent(za, zb, 0.5);
+pub const NT_XENT: Loss = |za, zb| nt_xent(za, zb, 0.5);
 const SPECTRAL: Loss = |za, zb| spectral_contrastive_loss(za, zb);
 /// Of ten classes, row `i` of both views in class `i mod 10`.
 const SUPCON: Loss = |za, zb| {
@@ -59,17 +60,12 @@ pub fn entries() -> Vec<Entry> {
         let entry = amcl(n, d).beside_python("the formula in PyTorch", "amcl", json!({"n": n, "d": d}));
         all.push(entry.agreeing(1e-4).at_most(1.0));
     }
-    let growth = [128, 512, 2048].map(|d| {
-        entry(format!("ssl/growth/barlow-twins/d={d}"), BARLOW_TWINS, 256, d)
-            .in_series("Barlow Twins loss over D at N = 256", d as f64)
-    });
-    all.extend(growth);
     all.push(rank());
     all.push(scattering());
     all
 }
 
-fn entry(name: String, loss: Loss, n: i64, d: i64) -> Entry {
+pub fn entry(name: String, loss: Loss, n: i64, d: i64) -> Entry {
     Entry::new(name, "loss and gradient", move || {
         let [za, zb] = views(n, d);
         Ok(Box::new(move || gradient(loss, &za, &zb)))

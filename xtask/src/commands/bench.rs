@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: the benchmark suite, beside the Python packages it is compared with.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 
+use super::reproduce;
 use crate::setup::cache::{Cache, Staging};
 use crate::setup::python::Python;
 use crate::setup::{self, manifest};
@@ -19,18 +21,36 @@ const PEER_PYTHON: &str = "AUTODIDACT_PEER_PYTHON";
 /// Bytes that must be free to make the environment: PyTorch with its NVIDIA libraries, packed and unpacked.
 const NEEDED: u64 = 9_000_000_000;
 
-/// Which benchmarks run.
+/// Names the built `reproduce` program, for the entries of the suite that start it.
+const REPRODUCE: &str = "AUTODIDACT_REPRODUCE";
+
+/// The entries that start it.
+const ENTRIES_OF_PROGRAM: [&str; 2] = ["end-to-end/list", "end-to-end/teacher-guidance-smoke"];
+
+/// Which benchmarks run, and how.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Only benchmarks whose name contains this; options after `--` go to the suite
-    #[arg(value_name = "FILTER")]
+    /// Only benchmarks whose name contains this; may be given more than once
+    #[arg(long, value_name = "TEXT")]
     filter: Vec<String>,
+    /// Few rounds: the whole suite in minutes, with wide intervals
+    #[arg(long)]
+    quick: bool,
     /// Leave the Python packages out: no environment is made, only our own times are taken
     #[arg(long)]
     no_peers: bool,
+    /// Make this the recorded run: benches/results/bench.json, and the tables in benches/RESULTS.md
+    #[arg(long, conflicts_with_all = ["filter", "quick", "no_peers", "suite"])]
+    record: bool,
+    /// Name the benchmarks and end
+    #[arg(long)]
+    list: bool,
+    /// Other options of the suite, for example `-- --rounds 50 --threads 1`
+    #[arg(last = true, value_name = "OPTIONS")]
+    suite: Vec<OsString>,
 }
 
-/// Sets up, makes the peers' environment if it is missing, and runs the suite.
+/// Sets up, makes what is missing (the peers' environment, the `reproduce` program), and runs the suite.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     setup::ensure(workspace, setup::Request::default())?;
     let out = workspace.target()?.join("bench");
@@ -39,14 +59,31 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         .args(["bench", "--package", "autodidact-benches", "--"])
         .args(&options.filter)
         .env("AUTODIDACT_BENCH_OUT", &out);
+    for (flag, given) in [("--quick", options.quick), ("--record", options.record), ("--list", options.list)] {
+        if given {
+            cargo.arg(flag);
+        }
+    }
+    cargo.args(&options.suite);
+    if options.list {
+        return workspace::run(&mut cargo);
+    }
     if options.no_peers {
         cargo.env_remove(PEER_PYTHON);
     } else if env::var_os(PEER_PYTHON).is_none() {
         cargo.env(PEER_PYTHON, peers(workspace)?);
     }
+    if wants_program(&options.filter) {
+        cargo.env(REPRODUCE, reproduce::build(workspace)?);
+    }
     workspace::run(&mut cargo)?;
     eprintln!("results are in {}", out.display());
     Ok(())
+}
+
+/// Whether entries that start the program are among those chosen: it takes minutes to build.
+fn wants_program(filter: &[String]) -> bool {
+    filter.is_empty() || filter.iter().any(|f| ENTRIES_OF_PROGRAM.iter().any(|name| name.contains(f.as_str())))
 }
 
 /// The interpreter of an environment that holds the peers, made if it is missing.
@@ -108,6 +145,13 @@ fn environment(requirements: &str, version: (u32, u32)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_program_is_built_where_it_is_wanted() {
+        let wants = |filter: &[&str]| wants_program(&filter.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>());
+        assert!(wants(&[]) && wants(&["knn", "list"]) && wants(&["end-to-end"]));
+        assert!(!wants(&["knn"]) && !wants(&["end-to-end/barlow"]));
+    }
 
     #[test]
     fn environments_differ_where_their_content_would() {
