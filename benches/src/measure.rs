@@ -126,8 +126,8 @@ impl Measured {
 /// # Errors
 /// Those of the work on either side, and first results that do not agree.
 pub fn measure(entry: Entry, peer: Option<&mut Peer>, effort: Effort) -> Result<Measured> {
-    let mut ours = Side::Ours((entry.ours)()?);
-    let (mut other, who) = match (entry.beside, peer) {
+    let ours = Side::Ours((entry.ours)()?);
+    let (other, who) = match (entry.beside, peer) {
         (None, _) | (Some((_, Beside::Python { .. })), None) => (None, String::new()),
         (Some((label, Beside::Ours(prepare))), _) => (Some(Side::Ours(prepare()?)), label.to_owned()),
         (Some((label, Beside::Python { work, arguments })), Some(peer)) => {
@@ -135,16 +135,25 @@ pub fn measure(entry: Entry, peer: Option<&mut Peer>, effort: Effort) -> Result<
             (Some(Side::Peer(peer)), format!("{label} ({package})"))
         }
     };
-    let first = ours.call(1)?.value;
-    if let Some(other) = &mut other {
-        check_agreement(first, other.call(1).context(who.clone())?.value, entry.agreement)?;
+    let start = Instant::now();
+    let (mut ours, first) = Turns::start(ours, "autodidact".into())?;
+    let mut other = match other {
+        Some(side) => {
+            let (turns, other) = Turns::start(side, who.clone()).context(who)?;
+            check_agreement(first, other, entry.agreement)?;
+            Some(turns)
+        }
+        None => None,
+    };
+    // First calls that use up all time are the first round.
+    if start.elapsed() <= effort.limit {
+        ours.settle(effort.turn)?;
+        other.iter_mut().try_for_each(|other| other.settle(effort.turn))?;
     }
-    let mut ours = Turns::new(ours, "autodidact".into(), effort)?;
+    let (mut ours, beside) = rounds(ours, other, effort, start)?;
     if entry.elsewhere {
-        ours.pace.memory_mb = None;
+        ours.memory_mb = None;
     }
-    let other = other.map(|other| Turns::new(other, who, effort)).transpose()?;
-    let (ours, beside) = rounds(ours, other, effort)?;
     let ratio = beside.as_ref().map(|beside| ratio(&ours.seconds, &beside.seconds)).transpose()?;
     Ok(Measured {
         name: entry.name,
@@ -239,16 +248,26 @@ struct Turns<'a> {
 }
 
 impl<'a> Turns<'a> {
-    /// After the first call, which also makes threads and caches that stay.
-    fn new(mut side: Side<'a>, who: String, effort: Effort) -> Result<Self> {
-        let calls = |once: f64| (effort.turn.as_secs_f64() / once).ceil().clamp(1.0, 10_000.0) as usize;
-        let watched = side.watched()?;
-        let calls = match calls(watched.seconds[0]) {
+    /// With the first call, whose number is returned.
+    fn start(mut side: Side<'a>, who: String) -> Result<(Self, f64)> {
+        let first = side.watched()?;
+        Ok((
+            Self { side, calls: 1, pace: Pace { who, seconds: first.seconds, memory_mb: first.memory_mb } },
+            first.value,
+        ))
+    }
+
+    /// Forgets the first call, which also made threads and caches that stay, and finds out how many calls fill a turn.
+    fn settle(&mut self, turn: Duration) -> Result<()> {
+        let calls = |once: f64| (turn.as_secs_f64() / once).ceil().clamp(1.0, 10_000.0) as usize;
+        let watched = self.side.watched()?;
+        (self.pace.seconds, self.pace.memory_mb) = (vec![], watched.memory_mb);
+        self.calls = match calls(watched.seconds[0]) {
             1 => 1,
             // The time of short work is better known once it is warm.
-            _ => calls(side.call(2)?.seconds[1]),
+            _ => calls(self.side.call(2)?.seconds[1]),
         };
-        Ok(Self { side, calls, pace: Pace { who, seconds: vec![], memory_mb: watched.memory_mb } })
+        Ok(())
     }
 
     /// Median seconds of a call. Short work gets one call first to bring caches and threads back after the other side's turn.
@@ -261,9 +280,13 @@ impl<'a> Turns<'a> {
 }
 
 /// Our side's pace and the other's over the same rounds; the sides take turns in going first.
-fn rounds<'a>(mut ours: Turns<'a>, mut other: Option<Turns<'a>>, effort: Effort) -> Result<(Pace, Option<Pace>)> {
-    let start = Instant::now();
-    for round in 0..effort.rounds {
+fn rounds<'a>(
+    mut ours: Turns<'a>,
+    mut other: Option<Turns<'a>>,
+    effort: Effort,
+    start: Instant,
+) -> Result<(Pace, Option<Pace>)> {
+    for round in ours.pace.seconds.len()..effort.rounds {
         if round >= effort.at_least && start.elapsed() > effort.limit {
             break;
         }

@@ -157,7 +157,8 @@ fn make_report(workspace: &Path, args: &ReportArgs) -> Result<()> {
         println!("the README's table equals the recorded results");
         return Ok(());
     }
-    let pages = report::site(&results, &args.out)?;
+    let bench = workspace.join("benches").join(autodidact_benches::record::RECORDED);
+    let pages = report::site(&results, &bench, &args.out)?;
     report::update_readme(&readme, &results)?;
     println!("{pages} recorded results; open {}", args.out.join("index.html").display());
     Ok(())

@@ -2,8 +2,10 @@
 //! light or dark page (its ink is the page's text colour).
 
 mod pictures;
+mod ratios;
 
 pub use pictures::Picture;
+pub use ratios::Ratio;
 
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
@@ -112,6 +114,8 @@ pub enum Drawing {
         /// Value of the highest colour.
         high: f64,
     },
+    /// Ratios as bars from 1 on a logarithmic axis with these ends.
+    Ratios(Vec<Ratio>, (f64, f64)),
     /// Rows of pictures, with the rows' names.
     Pictures(Vec<(String, Vec<Picture>)>),
 }
@@ -157,6 +161,12 @@ impl Plot {
         Self { name: name.into(), caption: caption.into(), x: "column".into(), y: "row".into(), drawing }
     }
 
+    /// Ratios on a logarithmic axis from `ends.0` below 1 to `ends.1` above.
+    pub fn ratios(name: &str, caption: &str, x: &str, ratios: Vec<Ratio>, ends: (f64, f64)) -> Self {
+        let drawing = Drawing::Ratios(ratios, ends);
+        Self { name: name.into(), caption: caption.into(), x: x.into(), y: String::new(), drawing }
+    }
+
     /// Rows of pictures with names; there are no axes.
     pub fn pictures(name: &str, caption: &str, rows: Vec<(String, Vec<Picture>)>) -> Self {
         let drawing = Drawing::Pictures(rows);
@@ -169,17 +179,19 @@ impl Plot {
     /// Nothing to draw.
     pub fn svg(&self) -> Result<String> {
         let mut out = String::new();
-        let height = match &self.drawing {
-            Drawing::Bars(bars) => 90 + 30 * bars.len() as u32,
-            _ => SIZE.1,
+        let size = match &self.drawing {
+            Drawing::Bars(bars) => (SIZE.0, 90 + 30 * bars.len() as u32),
+            Drawing::Ratios(ratios, _) => ratios::size(ratios),
+            _ => SIZE,
         };
         if let Drawing::Pictures(rows) = &self.drawing {
             out = pictures::svg(rows).map_err(|e| anyhow!("plot {}: {e:#}", self.name))?;
         } else {
-            let root = SVGBackend::with_string(&mut out, (SIZE.0, height)).into_drawing_area();
+            let root = SVGBackend::with_string(&mut out, size).into_drawing_area();
             match &self.drawing {
                 Drawing::Lines { series, log_x, log_y } => self.draw_lines(&root, series, *log_x, *log_y),
                 Drawing::Bars(bars) => self.draw_bars(&root, bars),
+                Drawing::Ratios(ratios, ends) => ratios::draw(&root, ratios, *ends, &self.x),
                 Drawing::Heat { panels, low, high } => draw_heat(&root, panels, *low, *high),
                 Drawing::Pictures(_) => Ok(()),
             }
@@ -206,6 +218,7 @@ impl Plot {
         let aside = if series.iter().any(|s| s.labelled) { 0.13 } else { 0.02 };
         let x = range(placed.iter().flatten().map(|p| p.0), aside)?;
         let y = range(placed.iter().flatten().flat_map(|p| [p.2, p.3]), 0.06)?;
+        let tall = y.end - y.start > 1.0;
         let listed = series.iter().filter(|s| !s.labelled);
         let longest = listed.clone().map(|s| s.name.chars().count()).max().unwrap_or(0) as i32;
         let listed = listed.count();
@@ -224,7 +237,7 @@ impl Plot {
             .y_desc(&self.y)
             .x_labels(8)
             .x_label_formatter(&|v| tick(if log_x { v.exp2() } else { *v }))
-            .y_label_formatter(&|v| tick(if log_y { 10f64.powf(*v) } else { *v }))
+            .y_label_formatter(&|v| if log_y { power(*v, tall) } else { tick(*v) })
             .draw()
             .map_err(text)?;
         for (row, (s, points)) in series.iter().zip(&placed).filter(|(s, _)| !s.labelled).enumerate() {
@@ -324,6 +337,16 @@ fn tick(v: f64) -> String {
     }
 }
 
+/// A tick of a logarithmic axis; two digits are enough where it spans powers of ten.
+fn power(exponent: f64, tall: bool) -> String {
+    let v = 10f64.powf(exponent);
+    if !tall {
+        return tick(v);
+    }
+    let unit = 10f64.powf(exponent.floor() - 1.0);
+    tick((v / unit).round() * unit)
+}
+
 fn range(values: impl Iterator<Item = f64>, margin: f64) -> Result<std::ops::Range<f64>> {
     let known = values.filter(|v| v.is_finite());
     let (low, high) = autodidact_core::stats::extent(known);
@@ -408,7 +431,35 @@ mod tests {
     }
 
     #[test]
+    fn ratios_are_bars_from_one() {
+        let ratio = |value: f64| Ratio {
+            label: format!("entry {value}"),
+            value,
+            interval: (0.9 * value, 1.1 * value),
+            target: Some(0.5),
+            colour: 2,
+        };
+        let plot = |ratios, ends| Plot::ratios("r", "c", "ours / other", ratios, ends).svg();
+        let svg = plot(vec![ratio(0.25), ratio(2.0)], (0.1, 4.0)).unwrap();
+        assert!(svg.contains("entry 0.25") && svg.contains("ours / other") && svg.contains("2.00"));
+        // The two bars meet at 1: one ends where the other begins.
+        let bars: Vec<(f64, f64)> = svg
+            .split("<rect ")
+            .filter(|r| r.contains("#009E73"))
+            .map(|r| {
+                let of = |name: &str| r.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next().unwrap();
+                let x: f64 = of("x").parse().unwrap();
+                (x, x + of("width").parse::<f64>().unwrap())
+            })
+            .collect();
+        assert!(bars.len() == 2 && (bars[0].1 - bars[1].0).abs() <= 1.0, "{bars:?}");
+        assert!(plot(vec![], (0.1, 4.0)).is_err() && plot(vec![ratio(0.0)], (0.1, 4.0)).is_err());
+        assert!(plot(vec![ratio(0.5)], (2.0, 4.0)).is_err());
+    }
+
+    #[test]
     fn ticks_are_short() {
         assert_eq!([tick(0.0), tick(0.5), tick(1e-6), tick(250.0)], ["0", "0.5", "1e-6", "250"]);
+        assert_eq!([power(-1.5, false), power(-1.5, true), power(2.5, true)], ["0.03162", "0.032", "320"]);
     }
 }

@@ -1,5 +1,6 @@
 //! The report: a page per run, a static site over all recorded results, and the README's table, made from `run.json` alone.
 
+mod bench;
 mod readme;
 
 pub use readme::{check_readme, update_readme};
@@ -7,6 +8,7 @@ pub use readme::{check_readme, update_readme};
 use crate::catalog::{PAPERS, summary};
 use crate::record::RunRecord;
 use anyhow::{Context as _, Result};
+use autodidact_benches::Record;
 use autodidact_core::train::write_atomically;
 use minijinja::value::Serde;
 use minijinja::{Environment, Value, context};
@@ -15,11 +17,14 @@ use std::path::{Path, PathBuf};
 const BASE: &str = include_str!("base.html");
 const PAGE: &str = include_str!("page.html");
 const INDEX: &str = include_str!("index.html");
+const BENCH: &str = include_str!("bench.html");
 const STYLE: &str = include_str!("style.css");
 
 fn environment() -> Result<Environment<'static>> {
     let mut env = Environment::new();
-    for (name, source) in [("base.html", BASE), ("page.html", PAGE), ("index.html", INDEX), ("style.css", STYLE)] {
+    let templates =
+        [("base.html", BASE), ("page.html", PAGE), ("index.html", INDEX), ("bench.html", BENCH), ("style.css", STYLE)];
+    for (name, source) in templates {
         env.add_template(name, source)?;
     }
     env.add_filter("words", |verdict: String| verdict.replace('_', " "));
@@ -78,11 +83,12 @@ pub fn recorded(results: &Path) -> Result<Vec<(PathBuf, RunRecord)>> {
     Ok(all)
 }
 
-/// Writes the site: an index of all papers and a page per recorded result.
+/// Writes the site: an index of all papers, a page per recorded result, and one of the benchmarks where there is a record of
+/// them at `bench`.
 ///
 /// # Errors
 /// A damaged record, or what the system says.
-pub fn site(results: &Path, out: &Path) -> Result<usize> {
+pub fn site(results: &Path, bench: &Path, out: &Path) -> Result<usize> {
     let recorded = recorded(results)?;
     for (folder, record) in &recorded {
         let page = render_page(record, folder, Some("../index.html"))?;
@@ -98,7 +104,12 @@ pub fn site(results: &Path, out: &Path) -> Result<usize> {
     let mut areas: Vec<&str> = PAPERS.iter().map(|p| p.area).collect();
     areas.sort_unstable();
     areas.dedup();
-    let html = environment()?.get_template("index.html")?.render(context! { papers, areas })?;
+    let benchmarks = bench.exists().then(|| Record::read(bench)).transpose()?;
+    if let Some(record) = &benchmarks {
+        write_atomically(&out.join("bench/index.html"), bench::page(record)?.as_bytes())?;
+    }
+    let benchmarks = benchmarks.is_some();
+    let html = environment()?.get_template("index.html")?.render(context! { papers, areas, benchmarks })?;
     write_atomically(&out.join("index.html"), html.as_bytes())?;
     Ok(recorded.len())
 }

@@ -3,6 +3,7 @@
 use super::recorded;
 use crate::catalog::{PAPERS, summary};
 use anyhow::{Context as _, Result, bail};
+use autodidact_benches::record::replace_between;
 use autodidact_core::train::write_atomically;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -38,9 +39,9 @@ fn table(results: &Path) -> Result<String> {
 
 fn updated(readme: &Path, results: &Path) -> Result<(String, String)> {
     let text = std::fs::read_to_string(readme).with_context(|| readme.display().to_string())?;
-    let parts = text.split_once(START).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
-    let Some((before, after)) = parts else { bail!("{} lacks the lines {START} and {END}", readme.display()) };
-    let new = format!("{before}{START}\n{}{END}{after}", table(results)?);
+    let Some(new) = replace_between(&text, [START, END], &table(results)?) else {
+        bail!("{} lacks the lines {START} and {END}", readme.display())
+    };
     Ok((text, new))
 }
 
