@@ -1,4 +1,4 @@
-"""Does the work of work.py on request: one JSON object per line in, one out; benches/src/peer.rs describes them."""
+"""Does the work of the package `work` on request: one JSON object per line in, one out; benches/src/peer.rs describes them."""
 
 import ctypes
 import gc

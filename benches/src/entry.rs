@@ -13,7 +13,7 @@ pub type Prepare = Box<dyn FnOnce() -> Result<Work>>;
 
 /// What our work is compared with.
 pub enum Beside {
-    /// A function of `peers/work.py`.
+    /// A function of `peers/work`.
     Python {
         /// Its name.
         work: &'static str,
@@ -80,7 +80,7 @@ impl Entry {
         }
     }
 
-    /// Compares with a function of `peers/work.py`.
+    /// Compares with a function of `peers/work`.
     pub fn beside_python(mut self, label: &'static str, work: &'static str, arguments: Value) -> Self {
         self.beside = Some((label, Beside::Python { work, arguments }));
         self

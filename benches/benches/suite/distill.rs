@@ -56,7 +56,7 @@ fn nkd(b: i64, c: i64) -> Entry {
     .at_most(1.0)
 }
 
-/// A loss that `work.py` knows by the same name.
+/// A loss that the peers know by the same name.
 fn binary(
     name: &'static str,
     loss: fn(&Tensor, &Tensor, f64) -> autodidact_core::Result<Tensor>,

@@ -89,10 +89,8 @@ fn row(e: &Measured) -> Value {
 /// Time and memory of all series.
 fn curves(record: &Record) -> Result<Vec<Value>> {
     let growth = record.growth();
-    let plot = |name: &str,
-                y: &str,
-                exponent: fn(&autodidact_benches::Growth) -> Option<f64>,
-                of: fn(&AtSize) -> Option<f64>| {
+    type Exponent = fn(&Growth) -> Option<f64>;
+    let plot = |name: &str, y: &str, exponent: Exponent, of: fn(&AtSize) -> Option<f64>| {
         let mut series = vec![];
         for (i, g) in growth.iter().enumerate() {
             let points: Vec<(f64, f64)> = g.points.iter().filter_map(|p| Some((p.size, of(p)?))).collect();
