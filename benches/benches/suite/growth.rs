@@ -1,5 +1,6 @@
-//! Time and memory over problem sizes: ours alone.
+//! Time and memory over problem sizes.
 
+use crate::distilled;
 use crate::models::Stepping;
 use crate::scrambled;
 use crate::ssl;
@@ -15,26 +16,30 @@ pub fn entries() -> Vec<Entry> {
     let mut all = vec![];
     for n in [128, 256, 512, 1024] {
         let entry = ssl::entry(format!("growth/nt-xent/N={n}"), ssl::NT_XENT, n, 128);
-        all.push(entry.in_series("NT-Xent loss and gradient, D = 128", "N", n));
+        all.push(entry.in_series("NT-Xent, D = 128", "N", n));
     }
     for n in [2000, 4000, 8000, 16_000] {
         all.push(rank(n).in_series("RankMe, D = 512", "N", n));
     }
     for n in [5000, 10_000, 20_000, 40_000] {
-        all.push(neighbours(n).in_series("weighted k-NN of 1,000 queries, D = 128, bank of N", "N", n));
+        all.push(neighbours(n).in_series("weighted k-NN of a bank of N, D = 128", "N", n));
     }
     for d in [128, 256, 512, 1024, 2048] {
         let entry = ssl::entry(format!("growth/barlow-twins/D={d}"), ssl::BARLOW_TWINS, 256, d);
-        all.push(entry.in_series("Barlow Twins loss and gradient, N = 256", "D", d));
+        all.push(entry.in_series("Barlow Twins, N = 256", "D", d));
     }
     for t in [128, 256, 512, 1024, 2048] {
-        all.push(context(t).in_series("step of a GPT, width 128, depth 4, one window of T", "T", t));
+        all.push(context(t).in_series("step of a GPT, width 128, depth 4", "T", t));
     }
     for v in [8192, 16_384, 32_768] {
-        all.push(in_parts(v).in_series("log-probabilities of 4,096 tokens, width 32, in parts", "V", v));
+        all.push(in_parts(v).in_series("log-probabilities of 4,096 tokens", "V", v));
     }
     for v in [8192, 16_384, 32_768] {
-        all.push(whole(v).in_series("the same with all logits held", "V", v));
+        all.push(whole(v).in_series("the same, all logits held", "V", v));
+    }
+    for steps in [2, 4, 8] {
+        let entry = distilled::matching(16, 2, 8, 1, steps);
+        all.push(entry.in_series("trajectory matching, width 16, 8x8", "steps", steps as i64));
     }
     all
 }

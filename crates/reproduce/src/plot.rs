@@ -12,6 +12,9 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (900, 430);
+/// Of narrow drawings, which a phone shows whole, without their legend; and the height of a line of that.
+const NARROW: (u32, u32) = (420, 290);
+const LINE: i32 = 22;
 const FONT: (&str, i32) = ("sans-serif", 15);
 
 /// Okabe and Ito's palette, which people with colour blindness can tell apart, darkened where it was too light for white.
@@ -133,13 +136,15 @@ pub struct Plot {
     pub y: String,
     /// Content.
     pub drawing: Drawing,
+    /// Lines only: small, with the legend below.
+    pub narrow: bool,
 }
 
 impl Plot {
     /// A line plot with linear axes.
     pub fn lines(name: &str, caption: &str, x: &str, y: &str, series: Vec<Series>) -> Self {
         let drawing = Drawing::Lines { series, log_x: false, log_y: false };
-        Self { name: name.into(), caption: caption.into(), x: x.into(), y: y.into(), drawing }
+        Self { name: name.into(), caption: caption.into(), x: x.into(), y: y.into(), drawing, narrow: false }
     }
 
     /// The same with logarithmic axes.
@@ -150,27 +155,40 @@ impl Plot {
         self
     }
 
+    /// The same, half as wide, with the legend below.
+    pub fn narrow(mut self) -> Self {
+        self.narrow = true;
+        self
+    }
+
     /// A bar plot.
     pub fn bars(name: &str, caption: &str, x: &str, bars: Vec<(String, f64, f64, usize)>) -> Self {
-        Self { name: name.into(), caption: caption.into(), x: x.into(), y: String::new(), drawing: Drawing::Bars(bars) }
+        Self {
+            name: name.into(),
+            caption: caption.into(),
+            x: x.into(),
+            y: String::new(),
+            drawing: Drawing::Bars(bars),
+            narrow: false,
+        }
     }
 
     /// Matrices side by side.
     pub fn heat(name: &str, caption: &str, panels: Vec<(String, usize, usize, Vec<f64>)>, low: f64, high: f64) -> Self {
         let drawing = Drawing::Heat { panels, low, high };
-        Self { name: name.into(), caption: caption.into(), x: "column".into(), y: "row".into(), drawing }
+        Self { name: name.into(), caption: caption.into(), x: "column".into(), y: "row".into(), drawing, narrow: false }
     }
 
     /// Ratios on a logarithmic axis from `ends.0` below 1 to `ends.1` above.
     pub fn ratios(name: &str, caption: &str, x: &str, ratios: Vec<Ratio>, ends: (f64, f64)) -> Self {
         let drawing = Drawing::Ratios(ratios, ends);
-        Self { name: name.into(), caption: caption.into(), x: x.into(), y: String::new(), drawing }
+        Self { name: name.into(), caption: caption.into(), x: x.into(), y: String::new(), drawing, narrow: false }
     }
 
     /// Rows of pictures with names; there are no axes.
     pub fn pictures(name: &str, caption: &str, rows: Vec<(String, Vec<Picture>)>) -> Self {
         let drawing = Drawing::Pictures(rows);
-        Self { name: name.into(), caption: caption.into(), x: String::new(), y: String::new(), drawing }
+        Self { name: name.into(), caption: caption.into(), x: String::new(), y: String::new(), drawing, narrow: false }
     }
 
     /// The drawing as an SVG document.
@@ -182,6 +200,9 @@ impl Plot {
         let size = match &self.drawing {
             Drawing::Bars(bars) => (SIZE.0, 90 + 30 * bars.len() as u32),
             Drawing::Ratios(ratios, _) => ratios::size(ratios),
+            Drawing::Lines { series, .. } if self.narrow => {
+                (NARROW.0, NARROW.1 + (LINE as usize * series.len()) as u32 + 12)
+            }
             _ => SIZE,
         };
         if let Drawing::Pictures(rows) = &self.drawing {
@@ -218,12 +239,14 @@ impl Plot {
         let aside = if series.iter().any(|s| s.labelled) { 0.13 } else { 0.02 };
         let x = range(placed.iter().flatten().map(|p| p.0), aside)?;
         let y = range(placed.iter().flatten().flat_map(|p| [p.2, p.3]), 0.06)?;
-        let tall = y.end - y.start > 1.0;
+        let tall = self.narrow || y.end - y.start > 1.0;
         let listed = series.iter().filter(|s| !s.labelled);
         let longest = listed.clone().map(|s| s.name.chars().count()).max().unwrap_or(0) as i32;
         let listed = listed.count();
         let legend = if listed > 1 { 46 + 8 * longest } else { 0 };
-        let (area, side) = root.split_horizontally(SIZE.0 as i32 - legend);
+        let (area, side) =
+            if self.narrow { root.split_vertically(NARROW.1) } else { root.split_horizontally(SIZE.0 as i32 - legend) };
+        let (first, listed) = if self.narrow { (10, true) } else { (26, listed > 1) };
         let mut chart = ChartBuilder::on(&area);
         chart.margin(12).x_label_area_size(48).y_label_area_size(72);
         let mut chart = chart.build_cartesian_2d(x, y).map_err(text)?;
@@ -235,7 +258,7 @@ impl Plot {
             .axis_desc_style(FONT)
             .x_desc(&self.x)
             .y_desc(&self.y)
-            .x_labels(8)
+            .x_labels(if self.narrow { 6 } else { 8 })
             .x_label_formatter(&|v| tick(if log_x { v.exp2() } else { *v }))
             .y_label_formatter(&|v| if log_y { power(*v, tall) } else { tick(*v) })
             .draw()
@@ -246,7 +269,7 @@ impl Plot {
             for p in points.iter().filter(|p| p.3 > p.2) {
                 chart.draw_series([ErrorBar::new_vertical(p.0, p.2, p.1, p.3, style, 8)]).map_err(text)?;
             }
-            let (mut sample, middle) = (vec![(14, 0), (36, 0)], 26 + 22 * row as i32);
+            let (mut sample, middle) = (vec![(14, 0), (36, 0)], first + LINE * row as i32);
             if s.dots {
                 chart.draw_series(line.iter().map(|&p| Circle::new(p, 3, style.filled()))).map_err(text)?;
                 sample = vec![];
@@ -258,7 +281,7 @@ impl Plot {
             } else {
                 chart.draw_series(LineSeries::new(line, style)).map_err(text)?;
             }
-            if listed > 1 {
+            if listed {
                 let sample: Vec<_> = sample.into_iter().map(|(x, _)| (x, middle)).collect();
                 side.draw(&PathElement::new(sample, style)).map_err(text)?;
                 side.draw(&Text::new(s.name.clone(), (43, middle - 8), FONT)).map_err(text)?;

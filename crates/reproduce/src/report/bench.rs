@@ -1,6 +1,6 @@
 //! The site's page of the benchmarks, made from the recorded run alone.
 
-use super::{environment, figure};
+use super::environment;
 use crate::plot::{Plot, Ratio, Series};
 use anyhow::Result;
 use autodidact_benches::record::duration;
@@ -27,8 +27,9 @@ pub(super) fn page(record: &Record) -> Result<String> {
         let count = verdicts.iter().filter(|v| **v == kind).count();
         context! { verdict => kind.to_string(), count }
     });
-    let growth: Vec<Value> = record.growth().iter().map(|g| Value::from(Serde(g))).collect();
-    let curves = curves(record)?;
+    let growth = record.growth();
+    let curves = curves(&growth)?;
+    let growth: Vec<Value> = growth.iter().map(|g| Value::from(Serde(g))).collect();
     let run = context! { date => &record.date, cpu => &record.cpu, threads => record.threads };
     Ok(environment()?.get_template("bench.html")?.render(context! { run, counts, areas, growth, curves })?)
 }
@@ -79,36 +80,54 @@ fn short(e: &Measured) -> &str {
 /// A row of the table.
 fn row(e: &Measured) -> Value {
     let other = e.beside.as_ref().map(|b| context! { who => &b.who, time => duration(b.median()) });
-    let ratio = e.ratio.map(|r| format!("{} ({} to {})", figure(r.value), figure(r.low), figure(r.high)));
+    let ratio = e.ratio.map(|r| {
+        let [value, low, high] = [r.value, r.low, r.high].map(|v| format!("{v:.3}"));
+        context! { value, low, high }
+    });
     let verdict = e.verdict().map(|v| v.to_string());
     context! {
         name => short(e), what => &e.what, time => e.time(), memory => e.memory(), aim => e.aim(), other, ratio, verdict,
     }
 }
 
-/// Time and memory of all series.
-fn curves(record: &Record) -> Result<Vec<Value>> {
-    let growth = record.growth();
-    type Exponent = fn(&Growth) -> Option<f64>;
-    let plot = |name: &str, y: &str, exponent: Exponent, of: fn(&AtSize) -> Option<f64>| {
-        let mut series = vec![];
-        for (i, g) in growth.iter().enumerate() {
-            let points: Vec<(f64, f64)> = g.points.iter().filter_map(|p| Some((p.size, of(p)?))).collect();
-            let power = exponent(g).map_or(String::new(), |b| format!(": {}^{b:.2}", g.over));
-            if !points.is_empty() {
-                series.push(Series::line(format!("{}{power}", g.series), i, &points));
-            }
+/// Time and memory over each of the sizes that grow.
+fn curves(growth: &[Growth]) -> Result<Vec<Value>> {
+    let mut sizes: Vec<&str> = vec![];
+    for g in growth {
+        if !sizes.contains(&g.over.as_str()) {
+            sizes.push(&g.over);
         }
-        if series.is_empty() {
-            return Ok(None);
-        }
-        let caption = format!("{y} by problem size, each series over its own; in the legend, the fitted power.");
-        let svg = Plot::lines(name, &caption, "size", y, series).log(true, true).svg()?;
-        Ok(Some(context! { svg, caption }))
+    }
+    let of_size = |over: &str| {
+        let growth: Vec<&Growth> = growth.iter().filter(|g| g.over == over).collect();
+        let time = curve(&growth, over, "time of a call (s)", |g| g.time, |p| Some(p.seconds))?;
+        let memory =
+            curve(&growth, over, "memory of a call (MB)", |g| g.memory, |p| p.memory_mb.filter(|mb| *mb >= 1.0))?;
+        Ok(context! { over, plots => [time, memory].into_iter().flatten().collect::<Vec<_>>() })
     };
-    let time = plot("time", "Time of a call (s)", |g| g.time, |p| Some(p.seconds));
-    let memory = plot("memory", "Memory of a call (MB)", |g| g.memory, |p| p.memory_mb.filter(|mb| *mb >= 1.0));
-    Ok([time, memory].into_iter().collect::<Result<Vec<Option<Value>>>>()?.into_iter().flatten().collect())
+    sizes.into_iter().map(of_size).collect()
+}
+
+/// One quantity of some series, where it is known.
+fn curve(
+    growth: &[&Growth],
+    over: &str,
+    y: &str,
+    exponent: impl Fn(&Growth) -> Option<f64>,
+    of: impl Fn(&AtSize) -> Option<f64>,
+) -> Result<Option<String>> {
+    let mut series = vec![];
+    for (i, g) in growth.iter().enumerate() {
+        let points: Vec<(f64, f64)> = g.points.iter().filter_map(|p| Some((p.size, of(p)?))).collect();
+        let power = exponent(g).map_or(String::new(), |b| format!(": {over}^{b:.2}"));
+        if !points.is_empty() {
+            series.push(Series::line(format!("{}{power}", g.series), i, &points));
+        }
+    }
+    if series.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Plot::lines(over, y, over, y, series).log(true, true).narrow().svg()?))
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ fn environment() -> Result<Environment<'static>> {
     }
     env.add_filter("words", |verdict: String| verdict.replace('_', " "));
     env.add_filter("figure", |v: Value| f64::try_from(v).map_or("–".to_owned(), figure));
+    env.add_filter("exponent", |v: Value| f64::try_from(v).map_or("–".to_owned(), |v| format!("{v:.2}")));
     env.add_filter("minutes", |seconds: f64| match seconds {
         s if s < 90.0 => format!("{s:.0} s"),
         s if s < 5400.0 => format!("{:.1} min", s / 60.0),
