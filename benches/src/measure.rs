@@ -102,9 +102,11 @@ impl std::fmt::Display for Verdict {
 }
 
 impl Measured {
-    /// Whether the ratio, or else the time, is what was aimed at; `None` where nothing was, or it was not measured.
+    /// Whether the ratio, or else the time, is what was aimed at; `None` where nothing was, or it was not measured. A ratio of
+    /// fewer than five rounds leaves it open: its interval says little.
     pub fn verdict(&self) -> Option<Verdict> {
         match (self.target, self.ratio, self.limit) {
+            (Some(_), Some(r), _) if r.n < 5 => Some(Verdict::Open),
             (Some(bound), Some(r), _) if r.high <= bound => Some(Verdict::Met),
             (Some(bound), Some(r), _) if r.low > bound => Some(Verdict::Missed),
             (Some(_), Some(_), _) => Some(Verdict::Open),
