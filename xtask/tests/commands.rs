@@ -20,12 +20,17 @@ fn machine() -> Machine {
         format!("echo \"{who} $* LIBTORCH=$LIBTORCH $LD_LIBRARY_PATH\" >>{}/notes", machine.dir().display())
     };
     machine.script("reproduce", &format!("{}; exit 7", note("reproduce")));
+    cargo(&machine, &note("cargo"));
+    machine
+}
+
+/// A cargo that runs a line of shell, and then "builds" the `reproduce` of the machine.
+fn cargo(machine: &Machine, first: &str) {
     let artifact = format!(
         r#"{{"reason":"compiler-artifact","target":{{"name":"reproduce"}},"executable":"{}"}}"#,
         machine.path("bin/reproduce").display()
     );
-    machine.script("cargo", &format!("{}; [ \"$1\" != build ] || echo '{artifact}'", note("cargo")));
-    machine
+    machine.script("cargo", &format!("{first}; [ \"$1\" != build ] || echo '{artifact}'"));
 }
 
 /// Runs `xtask ARGS`.
@@ -127,15 +132,29 @@ fn ci_stops_at_the_first_failure_and_says_how_to_run_it_alone() {
 #[test]
 fn benchmarks_run_without_peers_or_with_those_of_the_user() {
     let machine = machine();
-    machine.script(
-        "cargo",
-        &format!("echo \"$* $AUTODIDACT_PEER_PYTHON $AUTODIDACT_BENCH_OUT\" >>{}/notes", machine.dir().display()),
+    let notes = machine.dir().join("notes");
+    let note = "$* $AUTODIDACT_PEER_PYTHON $AUTODIDACT_REPRODUCE $AUTODIDACT_BENCH_OUT";
+    cargo(&machine, &format!("[ \"$1\" = build ] || echo \"{note}\" >>{}", notes.display()));
+    let suite = |args: &[&str]| {
+        let mut command = command(&machine, &[&["bench"], args].concat());
+        assert!(command.env("AUTODIDACT_PEER_PYTHON", "/my/python").status().unwrap().success());
+        let notes = fs::read_to_string(&notes).unwrap();
+        let line = notes.lines().last().unwrap().strip_prefix("bench --package autodidact-benches -- ").unwrap();
+        let (line, out) = line.rsplit_once(' ').unwrap();
+        assert!(Path::new(out).ends_with("bench"), "{notes}");
+        line.to_owned()
+    };
+    let program = machine.path("bin/reproduce").display().to_string();
+    // The program is built only where its entries are wanted, and nothing is needed for a list.
+    assert_eq!(suite(&["--no-peers", "--filter", "augment", "--filter", "knn"]), "augment knn  ");
+    assert_eq!(suite(&["--quick"]), format!("--quick /my/python {program}"));
+    assert_eq!(suite(&["--record"]), format!("--record /my/python {program}"));
+    assert_eq!(
+        suite(&["--filter", "end-to-end", "--", "--rounds", "9"]),
+        format!("end-to-end --rounds 9 /my/python {program}")
     );
-    assert!(run(&machine, &["bench", "--no-peers", "augment"]).status.success());
-    assert!(command(&machine, &["bench"]).env("AUTODIDACT_PEER_PYTHON", "/my/python").status().unwrap().success());
-    let notes = fs::read_to_string(machine.path("notes")).unwrap();
-    let lines: Vec<_> = notes.lines().collect();
-    assert!(lines[0].starts_with("bench --package autodidact-benches -- augment  /"), "{notes}");
-    assert!(lines[1].starts_with("bench --package autodidact-benches -- /my/python /"), "{notes}");
-    assert!(lines.iter().all(|line| Path::new(line.rsplit(' ').next().unwrap()).ends_with("bench")), "{notes}");
+    assert_eq!(suite(&["--list"]), "--list /my/python ");
+    for refused in [&["--record", "--quick"], ["--record", "--no-peers"]] {
+        assert!(!run(&machine, &[&["bench"], &refused[..]].concat()).status.success());
+    }
 }

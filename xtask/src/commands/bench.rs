@@ -40,7 +40,7 @@ pub struct Options {
     #[arg(long)]
     no_peers: bool,
     /// Make this the recorded run: benches/results/bench.json, and the tables in benches/RESULTS.md
-    #[arg(long, conflicts_with_all = ["filter", "quick", "no_peers", "suite"])]
+    #[arg(long, conflicts_with_all = ["filter", "quick", "no_peers"])]
     record: bool,
     /// Name the benchmarks and end
     #[arg(long)]
