@@ -154,7 +154,7 @@ fn benchmarks_run_without_peers_or_with_those_of_the_user() {
         format!("end-to-end --rounds 9 /my/python {program}")
     );
     assert_eq!(suite(&["--list"]), "--list /my/python ");
-    for refused in [&["--record", "--quick"], ["--record", "--no-peers"]] {
+    for refused in [["--record", "--quick"], ["--record", "--no-peers"]] {
         assert!(!run(&machine, &[&["bench"], &refused[..]].concat()).status.success());
     }
 }
