@@ -19,23 +19,37 @@ pub struct Effort {
     pub at_least: usize,
     /// A turn repeats short work for about this long.
     pub turn: Duration,
+    /// First calls of both sides that take longer than this are the one round, though they also make threads and caches.
+    pub patience: Duration,
 }
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { rounds: 25, limit: Duration::from_secs(15), at_least: 7, turn: Duration::from_millis(40) }
+        Self {
+            rounds: 25,
+            limit: Duration::from_secs(15),
+            at_least: 7,
+            turn: Duration::from_millis(40),
+            patience: Duration::MAX,
+        }
     }
 }
 
 impl Effort {
     /// For a first look: the whole suite in a few minutes, with wide intervals.
     pub const fn quick() -> Self {
-        Self { rounds: 7, limit: Duration::from_millis(500), at_least: 1, turn: Duration::from_millis(5) }
+        Self {
+            rounds: 7,
+            limit: Duration::from_millis(300),
+            at_least: 5,
+            turn: Duration::from_millis(5),
+            patience: Duration::from_secs(2),
+        }
     }
 
     /// One call of each side: to see that everything runs.
     pub const fn once() -> Self {
-        Self { rounds: 1, limit: Duration::ZERO, at_least: 1, turn: Duration::ZERO }
+        Self { rounds: 1, limit: Duration::ZERO, at_least: 1, turn: Duration::ZERO, patience: Duration::ZERO }
     }
 }
 
@@ -137,7 +151,6 @@ pub fn measure(entry: Entry, peer: Option<&mut Peer>, effort: Effort) -> Result<
             (Some(Side::Peer(peer)), format!("{label} ({package})"))
         }
     };
-    let start = Instant::now();
     let (mut ours, first) = Turns::start(ours, "autodidact".into())?;
     let mut other = match other {
         Some(side) => {
@@ -147,12 +160,14 @@ pub fn measure(entry: Entry, peer: Option<&mut Peer>, effort: Effort) -> Result<
         }
         None => None,
     };
-    // First calls that use up all time are the first round.
-    if start.elapsed() <= effort.limit {
+    let firsts = ours.pace.seconds[0] + other.as_ref().map_or(0.0, |o| o.pace.seconds[0]);
+    let (mut ours, beside) = if firsts > effort.patience.as_secs_f64() {
+        (ours.pace, other.map(|other| other.pace))
+    } else {
         ours.settle(effort.turn)?;
         other.iter_mut().try_for_each(|other| other.settle(effort.turn))?;
-    }
-    let (mut ours, beside) = rounds(ours, other, effort, start)?;
+        rounds(ours, other, effort)?
+    };
     if entry.elsewhere {
         ours.memory_mb = None;
     }
@@ -282,13 +297,9 @@ impl<'a> Turns<'a> {
 }
 
 /// Our side's pace and the other's over the same rounds; the sides take turns in going first.
-fn rounds<'a>(
-    mut ours: Turns<'a>,
-    mut other: Option<Turns<'a>>,
-    effort: Effort,
-    start: Instant,
-) -> Result<(Pace, Option<Pace>)> {
-    for round in ours.pace.seconds.len()..effort.rounds {
+fn rounds<'a>(mut ours: Turns<'a>, mut other: Option<Turns<'a>>, effort: Effort) -> Result<(Pace, Option<Pace>)> {
+    let start = Instant::now();
+    for round in 0..effort.rounds {
         if round >= effort.at_least && start.elapsed() > effort.limit {
             break;
         }
@@ -330,6 +341,23 @@ mod tests {
         };
         let covered = (0..studies).filter(covers).count() as f64 / studies as f64;
         assert!(covered > 0.9, "{covered}");
+    }
+
+    #[test]
+    fn first_calls_beyond_patience_are_the_round() {
+        let slow = || -> Result<Work> {
+            Ok(Box::new(|| {
+                std::thread::sleep(Duration::from_millis(2));
+                Ok(1.0)
+            }))
+        };
+        let with = |patience| {
+            let effort = Effort { rounds: 3, turn: Duration::ZERO, patience, ..Effort::default() };
+            measure(Entry::new("a", "b", slow).beside_ours("c", slow), None, effort).unwrap()
+        };
+        let rounds = |m: Measured| (m.ours.seconds.len(), m.beside.unwrap().seconds.len());
+        assert_eq!(rounds(with(Duration::from_millis(1))), (1, 1));
+        assert_eq!(rounds(with(Duration::MAX)), (3, 3));
     }
 
     #[test]
