@@ -43,7 +43,7 @@ impl Effort {
             limit: Duration::from_millis(300),
             at_least: 5,
             turn: Duration::from_millis(5),
-            patience: Duration::from_secs(2),
+            patience: Duration::from_secs(1),
         }
     }
 

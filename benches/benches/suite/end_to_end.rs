@@ -175,13 +175,13 @@ fn list(program: PathBuf) -> Entry {
     Entry::new("end-to-end/list", "start-up: `reproduce --list`", ours).elsewhere().within_seconds(0.5)
 }
 
-/// A run of an experiment from nothing to its verdicts.
+/// A run of an experiment from nothing to its verdicts, by as many processes of one thread as the suite has threads.
 fn smoke(program: PathBuf, threads: usize) -> Entry {
     let ours = move || {
         Ok(Box::new(move || {
             let out = tempfile::tempdir()?;
             let mut command = Command::new(&program);
-            command.args(["teacher-guidance", "--scale", "smoke", "--dataset", "digits", "--threads"]);
+            command.args(["teacher-guidance", "--scale", "smoke", "--dataset", "digits", "--jobs"]);
             let output = command.arg(threads.to_string()).arg("--out").arg(out.path()).output()?;
             ensure!(
                 output.status.success(),
