@@ -52,3 +52,8 @@ pub use names::{
     IMAGE_SETS, INTERACTION_SETS, PARALLEL_TEXTS, TEXTS, default_data_dir, find, fingerprint, load_images,
     load_interactions, load_parallel, load_text,
 };
+
+/// What the README shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -25,3 +25,8 @@ pub mod text;
 pub mod train;
 
 pub use error::{Error, Result};
+
+/// What the README shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

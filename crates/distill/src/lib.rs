@@ -22,3 +22,8 @@ pub mod random_teachers;
 pub mod self_distilled_pretraining;
 pub mod smooth_trajectories;
 pub mod teacher_guidance;
+
+/// What the README shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

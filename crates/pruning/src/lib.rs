@@ -19,3 +19,8 @@ pub mod fire_together;
 pub mod pruners;
 pub mod storage;
 pub mod three_regimes;
+
+/// What the README shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

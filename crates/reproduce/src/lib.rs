@@ -24,6 +24,11 @@ mod ssl;
 mod unlearning;
 mod vision;
 
+/// What the README shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 use experiment::Experiment;
 
 /// All experiments, in the order of the catalogue.

@@ -24,3 +24,8 @@ pub mod monitors;
 pub mod scaling_law_estimation;
 pub mod training_instabilities;
 pub mod translation_scaling;
+
+/// What the README shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -31,10 +31,15 @@ pub mod scattering;
 pub mod siamese;
 pub mod vicreg;
 
-// The README's example compiles and runs.
+/// What the README shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+/// What the project's README shows of this crate compiles and runs.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
-struct Readme;
+struct ProjectReadme;
 
 pub(crate) use autodidact_core::device::in_full_precision;
 use autodidact_core::error::check_matrix;

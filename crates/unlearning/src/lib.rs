@@ -19,3 +19,8 @@ pub mod model_surgery;
 pub mod splits;
 pub mod tofu;
 pub mod unlearner;
+
+/// What the README shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

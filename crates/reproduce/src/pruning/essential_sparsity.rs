@@ -3,6 +3,7 @@
 //! A small encoder is pre-trained on generated sequences and fine-tuned on four tasks after one-shot magnitude pruning at every sparsity,
 //! beside random masks, N:M patterns, lottery tickets, and encoders with less, supervised or no pre-training.
 
+mod arms;
 mod corpus;
 mod judge;
 mod network;
@@ -13,12 +14,14 @@ use crate::results::Results;
 use crate::runner::Context;
 use crate::verdict::Finding;
 use anyhow::{Context as _, Result};
+use arms::{
+    ACCURACY, Arm, COSINE, LAYERS, LAYERS_AT, Pretraining, Pruner, ROUND_ACCURACY, arms, zeros_arm, zeros_metric,
+};
 use autodidact_core::error::check_range;
 use autodidact_core::masks::{Masks, prune_in_rounds};
 use autodidact_core::optim::Snapshot;
 use autodidact_core::{Error, seed};
 use autodidact_pruning::pruners::{global_magnitude, global_random, n_of_m};
-use corpus::Task;
 use network::{Classifier, Encoder, Pretrained, TaskData};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -141,107 +144,6 @@ impl Config {
         Ok(())
     }
 }
-
-/// How an encoder was pre-trained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pretraining {
-    /// Masked tokens of the whole corpus.
-    Full,
-    /// Of a tenth of it, for as many steps.
-    Tenth,
-    /// The state of the first symbol, for as many steps.
-    Supervised,
-    /// As full, without weight decay: only its zeros are looked at.
-    NoDecay,
-    /// Not at all.
-    None,
-}
-
-impl Pretraining {
-    const ALL: [Self; 5] = [Self::Full, Self::Tenth, Self::Supervised, Self::NoDecay, Self::None];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Full => "pretrained",
-            Self::Tenth => "a tenth of the data",
-            Self::Supervised => "supervised",
-            Self::NoDecay => "no decay",
-            Self::None => "not pretrained",
-        }
-    }
-}
-
-/// What is removed.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Pruner {
-    Magnitude(f64),
-    Random(f64),
-    Pattern(i64, i64),
-    /// All rounds in one cell.
-    Lottery,
-}
-
-impl Pruner {
-    fn name(self) -> String {
-        match self {
-            Self::Magnitude(s) => format!("magnitude {s}"),
-            Self::Random(s) => format!("random {s}"),
-            Self::Pattern(n, m) => format!("{n}:{m}"),
-            Self::Lottery => "lottery".into(),
-        }
-    }
-}
-
-/// One fine-tuning, or those of a lottery ticket's rounds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Arm {
-    pretraining: Pretraining,
-    task: Task,
-    pruner: Pruner,
-}
-
-impl Arm {
-    fn name(self) -> String {
-        format!("{}/{}/{}", self.pretraining.name(), self.task.name(), self.pruner.name())
-    }
-}
-
-fn arms(config: &Config) -> Vec<Arm> {
-    let mut all = vec![];
-    let mut push = |pretraining, task, pruner| all.push(Arm { pretraining, task, pruner });
-    for task in Task::COPY {
-        config.sparsities.iter().for_each(|s| push(Pretraining::Full, task, Pruner::Magnitude(*s)));
-        config.random.iter().for_each(|s| push(Pretraining::Full, task, Pruner::Random(*s)));
-        config.patterns.iter().for_each(|(n, m)| push(Pretraining::Full, task, Pruner::Pattern(*n, *m)));
-        for pretraining in [Pretraining::Tenth, Pretraining::Supervised] {
-            let sparsities = [0.0].iter().chain(&config.compared);
-            sparsities.for_each(|s| push(pretraining, task, Pruner::Magnitude(*s)));
-        }
-        [0.0, config.compared[0]].iter().for_each(|s| push(Pretraining::None, task, Pruner::Magnitude(*s)));
-    }
-    config.control.iter().for_each(|s| push(Pretraining::Full, Task::State, Pruner::Magnitude(*s)));
-    config.random.iter().for_each(|s| push(Pretraining::Full, Task::State, Pruner::Random(*s)));
-    push(Pretraining::None, Task::State, Pruner::Magnitude(0.0));
-    push(Pretraining::Full, Task::Medium, Pruner::Lottery);
-    all
-}
-
-fn zeros_arm(pretraining: Pretraining) -> String {
-    format!("zeros/{}", pretraining.name())
-}
-
-const ACCURACY: &str = "accuracy (%)";
-/// Of lottery tickets, by round.
-const ROUND_ACCURACY: &str = "accuracy by round (%)";
-const COSINE: &str = "cosine with one-shot masks";
-
-fn zeros_metric(tau: f64) -> String {
-    format!("share of weights below {tau} initial deviations")
-}
-
-/// Array: densities of the matrices, a value each, at this sparsity.
-const LAYERS: &str = "densities";
-const LAYERS_AT: f64 = 0.215;
 
 impl Experiment for EssentialSparsity {
     fn slug(&self) -> &'static str {

@@ -1,9 +1,10 @@
 //! Verdicts and plots.
 
-use super::corpus::Task;
-use super::{
-    ACCURACY, Arm, COSINE, Config, LAYERS, LAYERS_AT, Pretraining, Pruner, ROUND_ACCURACY, zeros_arm, zeros_metric,
+use super::Config;
+use super::arms::{
+    ACCURACY, Arm, COSINE, LAYERS, LAYERS_AT, Pretraining, Pruner, ROUND_ACCURACY, zeros_arm, zeros_metric,
 };
+use super::corpus::Task;
 use crate::plot::{Plot, Series};
 use crate::results::Results;
 use crate::verdict::{self, Finding, Judgement, Verdict, summary};

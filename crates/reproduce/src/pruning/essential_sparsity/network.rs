@@ -1,7 +1,8 @@
 //! The encoder, its pre-training and its fine-tuning under a mask.
 
+use super::Config;
+use super::arms::Pretraining;
 use super::corpus::{Copy, Corpus, LENGTH, MASK, STATES, SYMBOLS, Task, VOCABULARY};
-use super::{Config, Pretraining};
 use crate::runner::Context;
 use anyhow::Result;
 use autodidact_core::landscape::{put, values};
