@@ -3,7 +3,7 @@
 use crate::scrambled;
 use anyhow::Result;
 use autodidact_benches::Entry;
-use autodidact_core::nn::{Depth, ResNet, ResNetConfig, Stem, layers};
+use autodidact_core::nn::{ResNet, ResNetConfig, ResNetDepth, ResNetStem, layers};
 use autodidact_core::optim::{Group, Optimizer, Rule, Sgd};
 use autodidact_distill::dual_head_distillation::{binary_kl, binary_kl_norm};
 use autodidact_distill::normalized_distillation::{Nkd, RankScore, Uskd, UskdConfig};
@@ -46,7 +46,7 @@ fn nkd(b: i64, c: i64) -> Entry {
     Entry::new(format!("distill/nkd/b={b},c={c}"), "loss and gradient", move || {
         let (s, t, y) = logits(b, c);
         Ok(Box::new(move || {
-            let loss = Nkd::cifar100().forward(&s, &t, &y)?.total();
+            let loss = Nkd::cifar100().forward(&s, &t, &y)?.total;
             Tensor::run_backward(&[&loss], &[&s], false, false);
             Ok(loss.double_value(&[]))
         }))
@@ -90,7 +90,7 @@ fn uskd(b: i64, c: i64) -> Entry {
         }
         let trained: Vec<Tensor> = vs.trainable_variables();
         Ok(Box::new(move || {
-            let loss = uskd.forward(&feature, &s, &y)?.total();
+            let loss = uskd.forward(&feature, &s, &y)?.total;
             let inputs: Vec<&Tensor> = [&s, &feature].into_iter().chain(&trained).collect();
             Tensor::run_backward(&[&loss], &inputs, false, false);
             Ok(loss.double_value(&[]))
@@ -114,7 +114,7 @@ struct Training {
 impl Training {
     fn new() -> Result<Self> {
         let vs = VarStore::new(Device::Cpu);
-        let config = ResNetConfig::new(Depth::D18, Stem::Cifar);
+        let config = ResNetConfig::new(ResNetDepth::D18, ResNetStem::Cifar);
         Ok(Self {
             net: ResNet::new(vs.root() / "net", &config),
             classifier: layers::linear(vs.root() / "classifier", config.features(), 100, true),
@@ -132,7 +132,7 @@ impl Training {
         let logits = self.classifier.forward(&features);
         let mut loss = logits.cross_entropy_for_logits(&self.y);
         if with_uskd {
-            loss += self.uskd.forward(&tap, &logits, &self.y)?.total();
+            loss += self.uskd.forward(&tap, &logits, &self.y)?.total;
         }
         loss.backward();
         self.optimizer.step(1e-3)?;

@@ -4,7 +4,7 @@ use crate::scrambled;
 use anyhow::Result;
 use autodidact_benches::Entry;
 use autodidact_core::kernel::{Kernel, KernelRidge};
-use autodidact_distill::distilled_data::{FlatConvNet, FlatConvNetConfig, Inner};
+use autodidact_distill::distilled_data::{FlatConvNet, FlatConvNetConfig, InnerLoop};
 use autodidact_distill::smooth_trajectories::TrajectoryMatching;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
@@ -28,7 +28,7 @@ pub fn matching(width: i64, depth: usize, side: i64, channels: i64, steps: usize
         let labels = Tensor::arange(m, (Kind::Int64, Device::Cpu)).remainder(CLASSES);
         let step_size = Tensor::from(0.01f32).set_requires_grad(true);
         let matching = TrajectoryMatching {
-            inner: Inner { steps, momentum: 0.0, kept: None },
+            inner: InnerLoop { steps, momentum: 0.0, kept: None },
             augment: None,
             ..TrajectoryMatching::mtt()
         };

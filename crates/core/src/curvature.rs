@@ -5,7 +5,7 @@
 //! `E[v^T H v]` with signs `v` (Hutchinson, 1990), or from all products with unit vectors.
 //!
 //! The loss must be differentiable twice, which libtorch's fused attention on the CPU is not: build a [`Gpt`](crate::nn::Gpt) with
-//! [`fused`](crate::nn::Scores::fused) off to look at its curvature. Dropout off and batch norm in evaluation mode, or the loss is
+//! [`fused`](crate::nn::AttentionScores::fused) off to look at its curvature. Dropout off and batch norm in evaluation mode, or the loss is
 //! another one each time.
 //!
 //! ```

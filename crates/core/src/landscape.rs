@@ -16,7 +16,7 @@ use crate::{Error, Result};
 use tch::{Kind, Tensor, nn::VarStore};
 
 /// The values of all variables of a store (parameters and buffers), copied.
-pub fn values(vs: &VarStore) -> StateDict {
+pub fn state_dict(vs: &VarStore) -> StateDict {
     vs.variables().into_iter().map(|(name, t)| (name, t.detach().copy())).collect()
 }
 
@@ -24,7 +24,7 @@ pub fn values(vs: &VarStore) -> StateDict {
 ///
 /// # Errors
 /// A variable without a value of its shape.
-pub fn put(vs: &VarStore, values: &StateDict) -> Result<()> {
+pub fn load_state_dict(vs: &VarStore, values: &StateDict) -> Result<()> {
     for (name, variable) in vs.variables() {
         let value = value(values, &name, &variable)?;
         tch::no_grad(|| variable.shallow_clone().f_copy_(value).map(|_| ()))?;

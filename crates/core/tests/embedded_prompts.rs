@@ -34,12 +34,12 @@ fn logits_are_those_of_the_tokens() {
         let tokens = tokens();
         let want = model.logits(&tokens, None).unwrap();
         let embedded = model.embed(&tokens).unwrap();
-        let got = model.project(&model.hidden_of(&embedded, None).unwrap());
+        let got = model.project(&model.hidden_of_embeddings(&embedded, None).unwrap());
         assert_eq!(got, want);
         assert_eq!(embedded, model.embed(&tokens).unwrap(), "the input stays as it is");
         // A prefix of embeddings, then tokens, through the cache.
         let mut cache = model.cache(3, Device::Cpu);
-        let first = model.hidden_of(&embedded.narrow(1, 0, 4), Some(&mut cache)).unwrap();
+        let first = model.hidden_of_embeddings(&embedded.narrow(1, 0, 4), Some(&mut cache)).unwrap();
         let rest = model.hidden(&tokens.narrow(1, 4, 5), Some(&mut cache)).unwrap();
         assert_close("with a cache", &model.project(&Tensor::cat(&[first, rest], 1)), &want, 1e-4);
     }
@@ -120,11 +120,11 @@ fn what_does_not_fit_is_refused() {
     let tokens = tokens();
     let response = Tensor::ones([3, 9], (Kind::Bool, Device::Cpu));
     let zeros = |shape: [i64; 3]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
-    let e = model.hidden_of(&zeros([1, 2, 15]), None).unwrap_err().to_string();
+    let e = model.hidden_of_embeddings(&zeros([1, 2, 15]), None).unwrap_err().to_string();
     assert!(e.contains("[B, T, 16]"), "{e}");
-    let e = model.hidden_of(&zeros([1, 21, 16]), None).unwrap_err().to_string();
+    let e = model.hidden_of_embeddings(&zeros([1, 21, 16]), None).unwrap_err().to_string();
     assert!(e.contains("at most the context of 20"), "{e}");
-    let e = model.hidden_of(&zeros([1, 2, 16]).to_kind(Kind::Int64), None).unwrap_err().to_string();
+    let e = model.hidden_of_embeddings(&zeros([1, 2, 16]).to_kind(Kind::Int64), None).unwrap_err().to_string();
     assert!(e.contains("tokens go to `hidden`"), "{e}");
     assert!(model.embed(&zeros([1, 2, 3])).is_err());
     for shape in [[2, 4, 16], [3, 0, 16], [3, 4, 15]] {

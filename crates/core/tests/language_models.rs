@@ -1,7 +1,7 @@
 //! Folders of language models: transformers' logits and continuations, saving, what is wrong with a broken folder.
 
 use autodidact_core::hub;
-use autodidact_core::nn::{Bias, Gpt, GptConfig, LoraConfig, Normalization, Position, RotaryScaling};
+use autodidact_core::nn::{Bias, Gpt, GptConfig, LoraConfig, Position, RotaryScaling, TransformerNorm};
 use autodidact_core::testing::{assert_close, fixture};
 use autodidact_core::text::{Sampler, SamplerConfig};
 use std::collections::BTreeMap;
@@ -84,7 +84,7 @@ fn configurations_are_read_as_they_are_meant() {
     let config = |name| *load(name).1.config();
     let c = config("llama");
     assert_eq!((c.heads, c.kv_heads, c.head_width, c.hidden, c.context), (4, 2, Some(8), 28, 64));
-    assert_eq!((c.norm, c.norm_eps, c.bias, c.tied), (Normalization::Rms, 1e-5, Bias::NONE, false));
+    assert_eq!((c.norm, c.norm_eps, c.bias, c.tied), (TransformerNorm::Rms, 1e-5, Bias::NONE, false));
     let Position::Rotary(rotary) = c.position else { panic!("rotary") };
     let scaling = RotaryScaling::Llama3 { factor: 8.0, low: 1.0, high: 4.0, original: 16 };
     assert_eq!((rotary.base, rotary.scaling), (100.0, scaling));

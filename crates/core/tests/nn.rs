@@ -1,8 +1,8 @@
 //! Networks: published sizes, shapes, initialisation and bad input.
 
 use autodidact_core::nn::{
-    CifarResNet, ConvNet, ConvNetConfig, Depth, Gpt, GptConfig, Head, Mlp, MlpConfig, ResNet, ResNetConfig, Stem, UNet,
-    UNetConfig, layers, parameter_count,
+    CifarResNet, ConvNet, ConvNetConfig, ConvNetHead, Gpt, GptConfig, Mlp, MlpConfig, ResNet, ResNetConfig,
+    ResNetDepth, ResNetStem, UNet, UNetConfig, layers, parameter_count,
 };
 use tch::nn::{Module, ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
@@ -13,12 +13,12 @@ const FLOAT: (Kind, Device) = (Kind::Float, Device::Cpu);
 fn residual_networks_have_the_published_sizes() {
     // torchvision's counts less those of the 1000-way classifiers.
     for (depth, want, features) in [
-        (Depth::D18, 11_689_512 - 513_000, 512),
-        (Depth::D34, 21_797_672 - 513_000, 512),
-        (Depth::D50, 25_557_032 - 2_049_000, 2048),
+        (ResNetDepth::D18, 11_689_512 - 513_000, 512),
+        (ResNetDepth::D34, 21_797_672 - 513_000, 512),
+        (ResNetDepth::D50, 25_557_032 - 2_049_000, 2048),
     ] {
         let vs = VarStore::new(Device::Cpu);
-        let config = ResNetConfig::new(depth, Stem::ImageNet);
+        let config = ResNetConfig::new(depth, ResNetStem::ImageNet);
         let net = ResNet::new(vs.root(), &config);
         assert_eq!((parameter_count(&vs), config.features()), (want, features), "{depth:?}");
         let out = tch::no_grad(|| net.forward_t(&Tensor::rand([2, 3, 64, 64], FLOAT), false));
@@ -29,7 +29,7 @@ fn residual_networks_have_the_published_sizes() {
 #[test]
 fn a_residual_block_starts_as_the_identity() {
     let vs = VarStore::new(Device::Cpu);
-    let config = ResNetConfig { width: 8, ..ResNetConfig::new(Depth::D18, Stem::Cifar) };
+    let config = ResNetConfig { width: 8, ..ResNetConfig::new(ResNetDepth::D18, ResNetStem::Cifar) };
     let net = ResNet::new(vs.root(), &config);
     let gains =
         vs.variables().into_iter().filter(|(name, _)| name.ends_with("1.norm.weight") && name.contains("stage"));
@@ -41,7 +41,7 @@ fn a_residual_block_starts_as_the_identity() {
 #[test]
 fn the_tap_of_a_residual_network_is_the_pooled_stage_before_the_last() {
     let vs = VarStore::new(Device::Cpu);
-    let config = ResNetConfig { width: 8, ..ResNetConfig::new(Depth::D18, Stem::Cifar) };
+    let config = ResNetConfig { width: 8, ..ResNetConfig::new(ResNetDepth::D18, ResNetStem::Cifar) };
     let net = ResNet::new(vs.root(), &config);
     let x = Tensor::rand([2, 3, 16, 16], (Kind::Float, Device::Cpu));
     let (features, tap) = net.forward_with_tap(&x, false);
@@ -69,7 +69,7 @@ fn dropped_units_are_dropped_in_training_only_and_a_map_is_not_pooled() {
     assert_eq!(mlp.forward_t(&x, false), mlp.forward_t(&x, false));
     assert_ne!(mlp.forward_t(&x, true), mlp.forward_t(&x, true));
     assert!(Mlp::new(vs.root(), &MlpConfig { dropout: 1.0, ..config }).is_err());
-    let config = ConvNetConfig { channels: 1, blocks: vec![(5, 2), (7, 2)], head: Head::Map };
+    let config = ConvNetConfig { channels: 1, blocks: vec![(5, 2), (7, 2)], head: ConvNetHead::Map };
     let net = ConvNet::new(vs.root() / "conv", &config).unwrap();
     let map = net.forward_t(&Tensor::rand([2, 1, 12, 8], (Kind::Float, Device::Cpu)), false);
     assert_eq!(map.size(), [2, 7, 3, 2]);
@@ -138,11 +138,12 @@ fn perceptrons_and_small_convolutional_networks() {
     assert!(mlp.forward_t(&x, true).min().double_value(&[]) < 0.0, "no ReLU after the last layer");
     assert!(Mlp::new(vs.root() / "short", &MlpConfig::plain(&[3])).is_err());
 
-    let mut config = ConvNetConfig { channels: 1, blocks: vec![(8, 1), (16, 2), (32, 2)], head: Head::GlobalMean };
+    let mut config =
+        ConvNetConfig { channels: 1, blocks: vec![(8, 1), (16, 2), (32, 2)], head: ConvNetHead::GlobalMean };
     let images = Tensor::rand([2, 1, 8, 8], FLOAT);
     let net = ConvNet::new(vs.root() / "mean", &config).unwrap();
     assert_eq!((net.forward_t(&images, false).size(), config.features()), (vec![2, 32], 32));
-    config.head = Head::Flatten { side: 8, width: 10 };
+    config.head = ConvNetHead::Flatten { side: 8, width: 10 };
     let net = ConvNet::new(vs.root() / "flat", &config).unwrap();
     assert_eq!((net.forward_t(&images, false).size(), config.features()), (vec![2, 10], 10));
     config.blocks.clear();

@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result};
 use autodidact_core::metrics::accuracy;
-use autodidact_core::nn::{ConvNet, ConvNetConfig, Head};
+use autodidact_core::nn::{ConvNet, ConvNetConfig, ConvNetHead};
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
 use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::train::{Order, TrainConfig, Trainer};
@@ -27,8 +27,10 @@ fn train(widths: [i64; 2], data: [&Tensor; 3], seed: u64, extra: Option<Extra>) 
     tch::manual_seed(seed as i64);
     let vs = VarStore::new(Device::Cpu);
     let blocks = widths.map(|width| (width, 2)).to_vec();
-    let net =
-        ConvNet::new(vs.root(), &ConvNetConfig { channels: 1, blocks, head: Head::Flatten { side: 8, width: 10 } })?;
+    let net = ConvNet::new(
+        vs.root(),
+        &ConvNetConfig { channels: 1, blocks, head: ConvNetHead::Flatten { side: 8, width: 10 } },
+    )?;
     let optimizer = Optimizer::new(Rule::AdamW(Adam::default()), Group::split_decay(&vs, 1e-2))?;
     let order = Order::new(y.size()[0] as usize, 50, seed)?;
     let schedule = Schedule::new(3e-3, STEPS, Shape::cosine_to(0.0));
@@ -59,7 +61,7 @@ fn main() -> Result<()> {
     let (nkd, temperature) = (Nkd { temperature: 3.0, ..Nkd::default() }, 4.0);
     let of = |rows: &Tensor| teacher.index_select(0, rows);
     let with_kd = |s: &Tensor, rows: &Tensor| kd(s, &of(rows), temperature);
-    let with_nkd = |s: &Tensor, rows: &Tensor| Ok(nkd.forward(s, &of(rows), &y.index_select(0, rows))?.total());
+    let with_nkd = |s: &Tensor, rows: &Tensor| Ok(nkd.forward(s, &of(rows), &y.index_select(0, rows))?.total);
     let students: [(&str, Option<Extra>); 3] = [("alone", None), ("KD", Some(&with_kd)), ("NKD", Some(&with_nkd))];
     for (name, extra) in students {
         let mut percent = vec![];

@@ -127,18 +127,13 @@ impl Default for Dkd {
 
 /// The two parts of [`Dkd`], scalars with their weights and `tau^2`.
 #[derive(Debug)]
-pub struct DkdTerms {
+pub struct DkdOutput {
+    /// Their sum.
+    pub total: Tensor,
     /// `alpha tau^2 mean_b` of the divergence of the two-class distributions (target, rest).
     pub target: Tensor,
     /// `beta tau^2 mean_b KL` of the non-target distributions.
     pub non_target: Tensor,
-}
-
-impl DkdTerms {
-    /// Their sum.
-    pub fn total(&self) -> Tensor {
-        &self.target + &self.non_target
-    }
 }
 
 impl Dkd {
@@ -146,7 +141,7 @@ impl Dkd {
     ///
     /// # Errors
     /// Shapes that differ, labels outside the classes, a temperature not above 0.
-    pub fn forward(&self, student: &Tensor, teacher: &Tensor, y: &Tensor) -> Result<DkdTerms> {
+    pub fn forward(&self, student: &Tensor, teacher: &Tensor, y: &Tensor) -> Result<DkdOutput> {
         let (b, c) = check_logits(student, teacher)?;
         check_class_indices("labels", y, b, c)?;
         check_range("temperature", self.tau, f64::MIN_POSITIVE..)?;
@@ -163,10 +158,9 @@ impl Dkd {
             let (others_s, others_t) = (hidden_log_softmax(&s, &own, 1.0), hidden_log_softmax(&t, &own, 1.0));
             let non_target = row_sum(&(others_t.exp() * (&others_t - others_s)));
             let scale = self.tau * self.tau;
-            Ok(DkdTerms {
-                target: mean(&target) * (self.alpha * scale),
-                non_target: mean(&non_target) * (self.beta * scale),
-            })
+            let target = mean(&target) * (self.alpha * scale);
+            let non_target = mean(&non_target) * (self.beta * scale);
+            Ok(DkdOutput { total: &target + &non_target, target, non_target })
         })
     }
 }

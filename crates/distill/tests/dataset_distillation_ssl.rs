@@ -4,7 +4,7 @@ use autodidact_core::testing::{assert_close, check_gradient, fixture};
 use autodidact_distill::dataset_distillation_ssl::{
     DistilledSet, InnerModel, InnerTraining, KrrSt, KrrStConfig, Penalty, PooledConvNet, krr_predict, krr_st_loss,
 };
-use autodidact_distill::distilled_data::{Inner, unroll};
+use autodidact_distill::distilled_data::{InnerLoop, unroll};
 use std::collections::BTreeMap;
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
@@ -172,7 +172,7 @@ fn a_run_that_was_stopped_goes_on_with_the_same_numbers() {
 /// `(theta x xi - 1)^2` with `xi` 0.5 or 1.5, outer loss `theta^2/2`, at `x = 1`.
 #[test]
 fn sampled_inner_problems_bias_the_gradient() {
-    let inner = Inner { steps: 400, momentum: 0.0, kept: None };
+    let inner = InnerLoop { steps: 400, momentum: 0.0, kept: None };
     let solve = |scales: &[f64]| {
         let x = Tensor::from(1f64).set_requires_grad(true);
         let path = unroll(&Tensor::from_slice(&[0.1]), &Tensor::from(0.2), inner, |_, theta| {

@@ -229,7 +229,7 @@ fn without_the_logit_loss_the_student_trains_as_alone() {
         let student = dual(&vs, config);
         let (main, aux) = student.forward_train(&x);
         let loss = Dhkd { alpha, ..Dhkd::default() }.forward(&main, &aux, &t, &y, 0).unwrap();
-        loss.total().backward();
+        loss.total.backward();
         let all = vs.variables();
         let of = |name: &str| all[name].grad();
         assert_eq!(of("aux.classifier.weight").defined(), alpha > 0.0);

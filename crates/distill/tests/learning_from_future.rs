@@ -7,7 +7,7 @@ use autodidact_core::seed::rng;
 use autodidact_core::testing::{assert_close, check_gradient, fixture};
 use autodidact_core::{Error, Result};
 use autodidact_distill::learning_from_future::{
-    DomainMix, DomainMixConfig, Domains, Partly, Restore, SelfTraining, SelfTrainingConfig, SemiSupervised,
+    DomainMix, DomainMixConfig, Domains, PartlyLabelled, Restore, SelfTraining, SelfTrainingConfig, SemiSupervised,
     SemiSupervisedConfig, Task, Variant, class_masks, confidence_weight, cut_masks, entropy_drop_mask, mix,
     weighted_pixel_ce,
 };
@@ -384,7 +384,8 @@ fn the_mixed_loss_is_that_of_its_parts() {
 fn keeping_fewer_pixels_weighs_them_more() {
     let (_stores, [student, teacher]) = nets(4);
     let x = || Tensor::rand([2, 3, 8, 8], (Kind::Float, CPU));
-    let batch = Partly { images: x(), labels: Tensor::randint(4, [2, 8, 8], (Kind::Int64, CPU)), unlabelled: x() };
+    let batch =
+        PartlyLabelled { images: x(), labels: Tensor::randint(4, [2, 8, 8], (Kind::Int64, CPU)), unlabelled: x() };
     let loss = |keep_percent, weight| {
         let config = SemiSupervisedConfig { keep_percent, weight, mix: 0.0 };
         let mut task = SemiSupervised::new(&student, &teacher, config, rng(0, &[])).unwrap();
@@ -412,7 +413,8 @@ fn keeping_fewer_pixels_weighs_them_more() {
 fn mixing_unlabelled_images_is_drawn_by_the_generator() {
     let (_stores, [student, teacher]) = nets(4);
     let x = || Tensor::rand([3, 3, 8, 8], (Kind::Float, CPU));
-    let batch = Partly { images: x(), labels: Tensor::randint(4, [3, 8, 8], (Kind::Int64, CPU)), unlabelled: x() };
+    let batch =
+        PartlyLabelled { images: x(), labels: Tensor::randint(4, [3, 8, 8], (Kind::Int64, CPU)), unlabelled: x() };
     let loss = |seed| {
         let config = SemiSupervisedConfig { mix: 1.0, ..Default::default() };
         let mut task = SemiSupervised::new(&student, &teacher, config, rng(seed, &[])).unwrap();

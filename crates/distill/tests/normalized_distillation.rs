@@ -45,7 +45,7 @@ fn nkd_of_the_worked_example() {
     near(value(&loss.target), 0.35621664);
     near(value(&loss.non_target), 1.36680683);
     near(value(&Nkd::cifar100().forward(&s, &t, &y).unwrap().non_target), 33.59734721);
-    loss.total().backward();
+    loss.total.backward();
     let gradient = Tensor::from_slice2(&[[-0.288157, 0.328410, -0.084698, 0.044445]]);
     assert!((s.grad() - gradient).abs().max().double_value(&[]) < 1e-6);
     assert!(value(&s.grad().sum(Kind::Double)).abs() < 1e-12);
@@ -67,10 +67,10 @@ fn losses_and_gradients_equal_the_formulas() {
     let g = golden();
     let (t, y) = (&g["t"], &g["y"]);
     let losses: [(&str, Loss<'_>); 6] = [
-        ("nkd.imagenet", Box::new(|s| Nkd::default().forward(s, t, y).unwrap().total())),
-        ("nkd.cifar100", Box::new(|s| Nkd::cifar100().forward(s, t, y).unwrap().total())),
+        ("nkd.imagenet", Box::new(|s| Nkd::default().forward(s, t, y).unwrap().total)),
+        ("nkd.cifar100", Box::new(|s| Nkd::cifar100().forward(s, t, y).unwrap().total)),
         ("kd", Box::new(|s| kd(s, t, 4.0).unwrap())),
-        ("dkd", Box::new(|s| Dkd::default().forward(s, t, y).unwrap().total())),
+        ("dkd", Box::new(|s| Dkd::default().forward(s, t, y).unwrap().total)),
         ("wsld", Box::new(|s| Wsld::default().forward(s, t, y).unwrap())),
         ("teacher_free", Box::new(|s| teacher_free(s, y, 0.99, 20.0).unwrap())),
     ];
@@ -153,7 +153,7 @@ fn uskd_equals_the_formula_for_hard_and_mixed_labels() {
         }
         vs.double();
         let (s, feature) = (g["s"].copy().set_requires_grad(true), g["feature"].copy().set_requires_grad(true));
-        let loss = uskd.forward(&feature, &s, labels).unwrap().total();
+        let loss = uskd.forward(&feature, &s, labels).unwrap().total;
         assert_close(name, &loss, &g[&format!("uskd.{name}")], 1e-7);
         loss.backward();
         assert_close(name, &s.grad(), &g[&format!("uskd.{name}.grad")], 1e-7);
@@ -194,12 +194,12 @@ fn special_cases() {
     // A teacher that is sure of the label: the target part is the cross entropy.
     let sure = Tensor::zeros([6, 7], F64).scatter_value(1, &y.unsqueeze(1), 200.0);
     let nkd = Nkd { gamma: 0.0, temperature: 1.0 }.forward(s, &sure, y).unwrap();
-    assert_close("target", &nkd.total(), &cross_entropy(s, y), 1e-12);
+    assert_close("target", &nkd.total, &cross_entropy(s, y), 1e-12);
     assert_close("smoothing 0", &label_smoothing(s, y, 0.0).unwrap(), &cross_entropy(s, y), 1e-12);
     // Distributions count by their heaviest class.
     let soft = Tensor::full([6, 7], 0.05, F64).scatter_value(1, &y.unsqueeze(1), 0.7);
-    let by_soft = Nkd::default().forward(s, t, &soft).unwrap().total();
-    assert_close("soft", &by_soft, &Nkd::default().forward(s, t, y).unwrap().total(), 0.0);
+    let by_soft = Nkd::default().forward(s, t, &soft).unwrap().total;
+    assert_close("soft", &by_soft, &Nkd::default().forward(s, t, y).unwrap().total, 0.0);
     // KD and its cross-entropy form differ by the teacher's entropy.
     let p = (t / 4.0).softmax(1, Kind::Double);
     let entropy = -(&p * p.log()).sum(Kind::Double) / 6.0 * 16.0;
@@ -210,7 +210,7 @@ fn special_cases() {
     // Confident students stay finite in 32 bits.
     let steep = (s * 100.0).to_kind(Kind::Float);
     let loss = Nkd::default().forward(&steep, &t.to_kind(Kind::Float), y).unwrap();
-    assert!(value(&loss.total()).is_finite());
+    assert!(value(&loss.total).is_finite());
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Random teachers: the head against PyTorch, initialisations, what a frozen teacher and Adam do, pruning.
 
 use autodidact_core::device::Precision;
-use autodidact_core::landscape::{put, values};
+use autodidact_core::landscape::{load_state_dict, state_dict};
 use autodidact_core::masks::{IterativePruning, Masks};
-use autodidact_core::nn::{Norm, Vgg, VggConfig, parameter_count};
+use autodidact_core::nn::{Vgg, VggConfig, VggNorm, parameter_count};
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule, Sgd, StateDict};
 use autodidact_core::testing::{assert_close, check_gradient, fixture};
 use autodidact_distill::logits::{kd, kd_cross_entropy};
@@ -31,7 +31,7 @@ fn head(config: &HeadConfig, weights: &StateDict) -> (VarStore, Head) {
     let mut vs = VarStore::new(CPU);
     let head = Head::new(vs.root(), config).unwrap();
     vs.double();
-    put(&vs, weights).unwrap();
+    load_state_dict(&vs, weights).unwrap();
     (vs, head)
 }
 
@@ -64,14 +64,14 @@ fn logits_are_cosines() {
     // Neither the length of a row nor that of the bottleneck's vector matters.
     let output = vs.variables().remove("output.weight").unwrap();
     let weights = section(&g, "student.");
-    let mut scaled = values(&vs);
+    let mut scaled = state_dict(&vs);
     scaled.insert("output.weight".into(), &weights["output.weight"] * 3.0);
     for name in ["2.weight", "2.bias"] {
         scaled.insert(name.into(), &weights[name] * 0.2);
     }
-    put(&vs, &scaled).unwrap();
+    load_state_dict(&vs, &scaled).unwrap();
     assert_close("scaled", &net.forward(&g["x"]), &logits, 1e-12);
-    put(&vs, &weights).unwrap();
+    load_state_dict(&vs, &weights).unwrap();
     // So the gradient of a row is orthogonal to it.
     let (_teacher_vs, teacher) = head(&config(), &section(&g, "teacher."));
     kd_cross_entropy(&net.forward(&g["x"]), &teacher.forward(&g["x"]), 1.0).unwrap().backward();
@@ -152,7 +152,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(norm: Norm, alpha: f64) -> Self {
+    fn new(norm: VggNorm, alpha: f64) -> Self {
         let stores = [VarStore::new(CPU), VarStore::new(CPU)];
         let nets = stores.each_ref().map(|vs| {
             let vgg = VggConfig { channels: 2, stages: vec![vec![4], vec![6]], norm };
@@ -191,8 +191,8 @@ impl Pair {
 
 #[test]
 fn the_teacher_stays_and_the_student_moves_at_most_by_the_rate_in_adams_first_step() {
-    let pair = Pair::new(Norm::Batch, 0.0);
-    let before = values(&pair.stores[1]);
+    let pair = Pair::new(VggNorm::Batch, 0.0);
+    let before = state_dict(&pair.stores[1]);
     pair.steps(Rule::AdamW(Adam::default()), 1);
     assert!((0.9e-3..=1.0001e-3).contains(&pair.apart()), "{}", pair.apart());
     pair.steps(Rule::AdamW(Adam::default()), 5);
@@ -204,12 +204,12 @@ fn the_teacher_stays_and_the_student_moves_at_most_by_the_rate_in_adams_first_st
 
 #[test]
 fn plain_gradient_descent_from_a_copy_stays_and_adam_leaves() {
-    let pair = Pair::new(Norm::None, 0.0);
+    let pair = Pair::new(VggNorm::None, 0.0);
     let sgd = Rule::Sgd(Sgd { momentum: 0.0, nesterov: false });
     pair.steps(sgd, 20);
     assert!(pair.apart() < 1e-8, "{}", pair.apart());
     // (On a bitwise copy the gradient may vanish altogether, and then Adam stays too.)
-    let pair = Pair::new(Norm::None, 1e-3);
+    let pair = Pair::new(VggNorm::None, 1e-3);
     let before = pair.apart();
     pair.steps(Rule::AdamW(Adam::default()), 3);
     assert!(pair.apart() > before + 5e-4, "{before} {}", pair.apart());
@@ -232,7 +232,7 @@ fn encoders_have_the_published_sizes() {
 #[test]
 fn norms_of_one_group_see_one_image_and_instance_norm_one_channel() {
     let x = (Tensor::arange(2 * 3 * 64, (Kind::Float, CPU)) * 0.3).sin().view([2, 3, 8, 8]);
-    for norm in [Norm::None, Norm::Group(1), Norm::Group(4)] {
+    for norm in [VggNorm::None, VggNorm::Group(1), VggNorm::Group(4)] {
         let vs = VarStore::new(CPU);
         let net = Vgg::new(vs.root(), &VggConfig { channels: 3, stages: vec![vec![4]], norm }).unwrap();
         let whole = net.forward_t(&x, true);
@@ -241,7 +241,7 @@ fn norms_of_one_group_see_one_image_and_instance_norm_one_channel() {
         // A louder image is the same one to a norm.
         let louder = net.forward_t(&(&x * 50.0), true);
         let same = (louder - &whole).abs().max().double_value(&[]) < 1e-2;
-        assert_eq!(same, norm != Norm::None, "{norm:?}");
+        assert_eq!(same, norm != VggNorm::None, "{norm:?}");
     }
 }
 
@@ -275,6 +275,6 @@ fn bad_input_is_an_error() {
     assert!(new(&HeadConfig { outputs: 0, ..config() }).is_err());
     let vgg =
         |stages: Vec<Vec<i64>>, norm| Vgg::new(VarStore::new(CPU).root(), &VggConfig { channels: 3, stages, norm });
-    assert!(vgg(vec![vec![]], Norm::None).is_err() && vgg(vec![], Norm::None).is_err());
-    assert!(vgg(vec![vec![6]], Norm::Group(4)).unwrap_err().to_string().contains("a divisor of 6"));
+    assert!(vgg(vec![vec![]], VggNorm::None).is_err() && vgg(vec![], VggNorm::None).is_err());
+    assert!(vgg(vec![vec![6]], VggNorm::Group(4)).unwrap_err().to_string().contains("a divisor of 6"));
 }

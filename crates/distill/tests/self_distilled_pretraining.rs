@@ -112,7 +112,7 @@ fn a_student_that_is_its_teacher_has_the_autoencoders_gradient() {
     for on in [Match::ClassToken, Match::MeanPatch, Match::AllTokens] {
         let loss = SelfDistillation { on, weight: 1.0 }.forward(&student, &teacher, &images, &noise).unwrap();
         assert_eq!(value(&loss.distance), 0.0);
-        assert_eq!(value(&loss.total()), value(&student.forward(&images, &noise).unwrap().loss));
+        assert_eq!(value(&loss.total), value(&student.forward(&images, &noise).unwrap().loss));
     }
     // The distance does not reach the decoder; it reaches the encoder once the teacher differs.
     let (_third, teacher) = model(3);

@@ -4,11 +4,11 @@
 use autodidact_core::seed::{Rng, rng};
 use autodidact_core::testing::{assert_close, check_gradient, fixture};
 use autodidact_distill::distilled_data::{
-    FlatConvNet, FlatConvNetConfig, GradientPenalty, Inner, PenaltyNorm, Ramp, Recipe, distribution_matching_loss,
+    FlatConvNet, FlatConvNetConfig, GradientPenalty, InnerLoop, PenaltyNorm, Ramp, Recipe, distribution_matching_loss,
     gradient_distance, gradient_matching_loss, gradient_penalty, unroll,
 };
 use autodidact_distill::smooth_trajectories::{
-    Intermediate, TrajectoryBuffer, TrajectoryMatching, balance_factor, intermediate_steps, normalized_distance,
+    Intermediate, TrajectoryBuffer, TrajectoryMatching, balance_factor, intermediate_steps, normalised_distance,
     perturb_convolutions, smooth_expert, strong_expert,
 };
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ fn leaf(x: &Tensor) -> Tensor {
 /// Trajectory matching with neither augmentation nor perturbation.
 fn matching(steps: usize, epochs: usize, max_start: usize) -> TrajectoryMatching {
     TrajectoryMatching {
-        inner: Inner { steps, momentum: 0.0, kept: None },
+        inner: InnerLoop { steps, momentum: 0.0, kept: None },
         expert_epochs: epochs,
         max_start,
         augment: None,
@@ -124,7 +124,7 @@ fn one_outer_step_is_pytorchs() {
     let (g, net) = (golden(), golden_net());
     let (x, a) = (leaf(&g["x"]), Tensor::from(0.03f64).set_requires_grad(true));
     let full = TrajectoryMatching {
-        inner: Inner { steps: 5, momentum: 0.9, kept: None },
+        inner: InnerLoop { steps: 5, momentum: 0.9, kept: None },
         balance: true,
         intermediate: Intermediate::Equal,
         ..matching(5, 2, 4)
@@ -136,28 +136,28 @@ fn one_outer_step_is_pytorchs() {
     let losses = of(&full, &x);
     assert_close("last", &losses.last, &g["last"], 1e-10);
     assert_close("between", losses.intermediate.as_ref().unwrap(), &g["between"], 1e-10);
-    losses.total().backward();
+    losses.total.backward();
     assert_close("images", &x.grad(), &g["match_grad_x"], 1e-8);
     assert_close("step size", &a.grad(), &g["match_grad_a"], 1e-8);
     let half = TrajectoryMatching { intermediate: Intermediate::Adaptive, ..full.clone() };
     assert_close("half", of(&half, &x).intermediate.as_ref().unwrap(), &(&g["between"] / 2.0), 1e-10);
     // Truncation leaves the value and changes the gradient; nothing kept has none.
-    let kept = |kept| TrajectoryMatching { inner: Inner { kept: Some(kept), ..full.inner }, ..full.clone() };
+    let kept = |kept| TrajectoryMatching { inner: InnerLoop { kept: Some(kept), ..full.inner }, ..full.clone() };
     let (two, none) = (of(&kept(2), &x), of(&kept(0), &x));
     assert_close("truncated", &two.last, &g["last"], 1e-10);
     let other = leaf(&g["x"]);
-    of(&kept(2), &other).total().backward();
+    of(&kept(2), &other).total.backward();
     assert!((other.grad() - &g["match_grad_x"]).abs().max().double_value(&[]) > 1e-6);
-    let of_images = Tensor::run_backward(&[&none.total()], &[&x], false, false);
+    let of_images = Tensor::run_backward(&[&none.total], &[&x], false, false);
     assert!(!of_images[0].defined(), "nothing leads back to the images");
-    assert_close("all kept", &of(&kept(5), &x).total(), &losses.total(), 1e-12);
+    assert_close("all kept", &of(&kept(5), &x).total, &losses.total, 1e-12);
 }
 
 #[test]
 fn unrolled_momentum_of_the_worked_example() {
     // Loss (theta x)^2/2, x = 2, a = 0.1: theta 1, 0.6, then velocity 0.9*4 + 0.6*4 = 6 and theta 0.
     let [x, a] = [2.0, 0.1].map(|v: f64| Tensor::from(v).set_requires_grad(true));
-    let inner = Inner { steps: 2, momentum: 0.9, kept: None };
+    let inner = InnerLoop { steps: 2, momentum: 0.9, kept: None };
     let loss = |_: usize, t: &Tensor| Ok((t * &x).square().sum(Kind::Double) / 2.0);
     let path = unroll(&Tensor::from_slice(&[1.0]), &a, inner, loss).unwrap();
     assert!((value(&path[1].get(0)) - 0.6).abs() < 1e-12 && value(&path[2].get(0)).abs() < 1e-12);
@@ -172,7 +172,7 @@ fn second_order_gradients_are_finite_differences() {
     let path = Tensor::stack(&[&start, &((&start + &target) / 2.0), &target], 0);
     let y = Tensor::from_slice(&[0i64, 1, 1]);
     let m = TrajectoryMatching {
-        inner: Inner { steps: 4, momentum: 0.9, kept: None },
+        inner: InnerLoop { steps: 4, momentum: 0.9, kept: None },
         balance: true,
         intermediate: Intermediate::Equal,
         perturbation: 0.5,
@@ -181,7 +181,7 @@ fn second_order_gradients_are_finite_differences() {
     tch::manual_seed(1);
     let x = Tensor::randn([3, 1, 4, 4], F64);
     let a = Tensor::from(0.1f64);
-    let of = |x: &Tensor, a: &Tensor| m.from_epoch(&net, &path, 0, (x, &y), a, &mut random()).unwrap().total();
+    let of = |x: &Tensor, a: &Tensor| m.from_epoch(&net, &path, 0, (x, &y), a, &mut random()).unwrap().total;
     check_gradient(&x, 1e-6, |x| tch::with_grad(|| of(x, &a)));
     check_gradient(&a, 1e-6, |a| tch::with_grad(|| of(&x, a)));
 }
@@ -198,7 +198,7 @@ fn balance_and_intermediate_steps_of_the_worked_examples() {
 #[test]
 fn distance_is_one_at_the_start_and_zero_at_the_target() {
     let [start, target] = [0, 1].map(|_| Tensor::randn([7], F64));
-    let of = |a: &Tensor| value(&normalized_distance(a, &target, &start).unwrap());
+    let of = |a: &Tensor| value(&normalised_distance(a, &target, &start).unwrap());
     assert!((of(&start) - 1.0).abs() < 1e-12 && of(&target) == 0.0);
     // A student with a step size of 0 stays.
     let (net, path) = (tiny(), Tensor::randn([3, tiny().parameters()], F64));
@@ -310,7 +310,7 @@ fn bad_input_says_what_is_wrong() {
     let mut buffer = TrajectoryBuffer::default();
     let m = matching(2, 2, 3);
     let of = |m: &TrajectoryMatching, buffer: &TrajectoryBuffer, y: &Tensor| {
-        m.forward(&net, buffer, (&x, y), &a, &mut random()).map(|l| value(&l.total())).map_err(|e| e.to_string())
+        m.forward(&net, buffer, (&x, y), &a, &mut random()).map(|l| value(&l.total)).map_err(|e| e.to_string())
     };
     assert_eq!(of(&m, &buffer, &y).unwrap_err(), "trajectory buffer: expected at least one expert, got none");
     buffer.push(Tensor::zeros([4, net.parameters()], (Kind::Float, Device::Cpu))).unwrap();

@@ -14,7 +14,7 @@
 //! Nobody helps the model when it answers; which of the two answers is right is the training data's own knowledge.
 //!
 //! ```
-//! use autodidact_preference::self_correction_learning::{Judged, TransitionCounts, Which, self_correction_pairs};
+//! use autodidact_preference::self_correction_learning::{Judged, TransitionCounts, Corrections, self_correction_pairs};
 //!
 //! let of = |first, second, right| Judged { first, second, right };
 //! // Right and right, fixed, broken, wrong and wrong.
@@ -24,7 +24,7 @@
 //!     of("7", "9", (true, false)),
 //!     of("5", "6", (false, false)),
 //! ];
-//! let pairs = self_correction_pairs(&records, Which::Both);
+//! let pairs = self_correction_pairs(&records, Corrections::Both);
 //! assert_eq!((pairs.len(), pairs[0].question, pairs[0].chosen, pairs[0].rejected), (2, 1, "7", "5"));
 //! assert_eq!((pairs[1].chosen, pairs[1].rejected), ("7", "9"));
 //! assert_eq!(TransitionCounts::of(&records).change(), 0.0);
@@ -35,7 +35,7 @@ mod pairs;
 mod turns;
 
 pub use extract::{Choice, extract_choice};
-pub use pairs::{Judged, ResponsePair, Which, independent_sample_pairs, self_correction_pairs};
+pub use pairs::{Corrections, Judged, ResponsePair, independent_sample_pairs, self_correction_pairs};
 pub use turns::{TwoTurn, iterate_review, run_two_turn};
 
 use crate::losses::{PairLogProbs, dpo};

@@ -3,15 +3,15 @@
 //! Trivedi and others: *Self-rationalization improves LLM as a fine-grained judge*, 2024, arXiv 2410.05495.
 //!
 //! A judge writes a rationale and then a score. Of several judgements of the same input, sampled at temperature 1, pairs are made whose
-//! chosen side is better by a [`Rule`]: the score is right, or is that of the majority, or the judge itself rates the judgement higher;
+//! chosen side is better by a [`CurationRule`]: the score is right, or is that of the majority, or the judge itself rates the judgement higher;
 //! and by at least a margin. DPO on whole judgements (rationale and score, [`losses::dpo`](crate::losses::dpo)) against the judge that
 //! wrote them gives the next judge, which writes the judgements of the next round.
 //!
 //! ```
-//! use autodidact_preference::self_rationalization::{Judgement, Rule, curate};
+//! use autodidact_preference::self_rationalization::{Judgement, CurationRule, curate};
 //! // Six judgements with different rationales; the right score is 4.
 //! let judgements: Vec<_> = [4, 3, 5, 4, 1, 2].iter().zip("abcdef".chars()).map(|(&score, r)| Judgement::new(r, score)).collect();
-//! let pairs = |margin| curate(&judgements, &Rule::CorrectAnswer { truth: 4 }, margin).unwrap();
+//! let pairs = |margin| curate(&judgements, &CurationRule::CorrectAnswer { truth: 4 }, margin).unwrap();
 //! // Chosen 0 or 3, rejected 1, 2, 4 or 5.
 //! assert_eq!((pairs(1).len(), pairs(2).len(), pairs(3).len()), (8, 4, 2));
 //! ```
@@ -41,7 +41,7 @@ impl<R> Judgement<R> {
 
 /// By what one judgement is better than another.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Rule<'a> {
+pub enum CurationRule<'a> {
     /// The chosen score is the right one, the rejected is not; its distance from the right one is the margin.
     CorrectAnswer {
         /// The right score.
@@ -61,7 +61,11 @@ pub enum Rule<'a> {
 ///
 /// # Errors
 /// A margin below 1 (of a rule on scores) or not above 0, a right score outside the scale, not one rating per judgement.
-pub fn curate<R: PartialEq>(judgements: &[Judgement<R>], rule: &Rule<'_>, margin: u8) -> Result<Vec<(usize, usize)>> {
+pub fn curate<R: PartialEq>(
+    judgements: &[Judgement<R>],
+    rule: &CurationRule<'_>,
+    margin: u8,
+) -> Result<Vec<(usize, usize)>> {
     if margin < 1 {
         return Err(Error::value("margin", "at least 1", margin));
     }
@@ -75,16 +79,18 @@ pub fn curate<R: PartialEq>(judgements: &[Judgement<R>], rule: &Rule<'_>, margin
     };
     let close_to = |right: u8| pairs(&|a, b| a.1 == right && b.1.abs_diff(right) >= margin);
     match *rule {
-        Rule::CorrectAnswer { truth } if (1..=HIGHEST).contains(&truth) => Ok(close_to(truth)),
-        Rule::CorrectAnswer { truth } => Err(Error::value("right score", format!("1 to {HIGHEST}"), truth)),
-        Rule::Majority => {
+        CurationRule::CorrectAnswer { truth } if (1..=HIGHEST).contains(&truth) => Ok(close_to(truth)),
+        CurationRule::CorrectAnswer { truth } => Err(Error::value("right score", format!("1 to {HIGHEST}"), truth)),
+        CurationRule::Majority => {
             let scores: Vec<u8> = judgements.iter().filter_map(|j| j.score).collect();
             Ok(self_consistency_score(&scores).map_or_else(Vec::new, close_to))
         }
-        Rule::MetaJudge { ratings } if ratings.len() == judgements.len() => {
+        CurationRule::MetaJudge { ratings } if ratings.len() == judgements.len() => {
             Ok(pairs(&|a, b| ratings[a.0] - ratings[b.0] >= f64::from(margin)))
         }
-        Rule::MetaJudge { ratings } => Err(Error::value("ratings", judgements.len().to_string(), ratings.len())),
+        CurationRule::MetaJudge { ratings } => {
+            Err(Error::value("ratings", judgements.len().to_string(), ratings.len()))
+        }
     }
 }
 

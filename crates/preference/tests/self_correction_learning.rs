@@ -4,7 +4,7 @@ use autodidact_core::testing::{assert_close, check_gradient, fixture};
 use autodidact_core::{Error, Result};
 use autodidact_preference::losses::{PairLogProbs, dpo};
 use autodidact_preference::self_correction_learning::{
-    Choice, CorrectionType, DpoWithSft, Judged, TransitionCounts, Which, dpo_with_sft, extract_choice,
+    Choice, CorrectionType, Corrections, DpoWithSft, Judged, TransitionCounts, dpo_with_sft, extract_choice,
     independent_sample_pairs, iterate_review, run_two_turn, self_correction_pairs,
 };
 use tch::{Kind, Tensor};
@@ -36,9 +36,9 @@ fn types_and_pairs_are_those_of_the_table() {
     let pairs = |which| -> Vec<(usize, i64, i64)> {
         self_correction_pairs(&records, which).into_iter().map(|p| (p.question, p.chosen, p.rejected)).collect()
     };
-    assert_eq!(pairs(Which::Both), [(1, 4, 3), (2, 5, 6), (4, 10, 9)]);
-    assert_eq!(pairs(Which::Fix), [(1, 4, 3), (4, 10, 9)]);
-    assert_eq!(pairs(Which::Break), [(2, 5, 6)]);
+    assert_eq!(pairs(Corrections::Both), [(1, 4, 3), (2, 5, 6), (4, 10, 9)]);
+    assert_eq!(pairs(Corrections::Fix), [(1, 4, 3), (4, 10, 9)]);
+    assert_eq!(pairs(Corrections::Break), [(2, 5, 6)]);
     let counts = TransitionCounts::of(&records);
     assert_eq!(counts, TransitionCounts { keep: 1, fix: 2, broken: 1, fail: 1 });
     assert_eq!(counts.change(), 0.2);

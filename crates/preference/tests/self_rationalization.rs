@@ -2,7 +2,7 @@
 
 use autodidact_core::optim::StateDict;
 use autodidact_preference::self_rationalization::{
-    Judgement, Rule, ScoreAgreement, best_of_n, curate, expected_score, merge_weights, self_consistency_score,
+    CurationRule, Judgement, ScoreAgreement, best_of_n, curate, expected_score, merge_weights, self_consistency_score,
 };
 use tch::Tensor;
 
@@ -15,19 +15,19 @@ const SCORES: [u8; 6] = [4, 3, 5, 4, 1, 2];
 #[test]
 fn pairs_are_those_of_the_rules() {
     let all = judgements(&SCORES);
-    let correct = |margin| curate(&all, &Rule::CorrectAnswer { truth: 4 }, margin).unwrap();
+    let correct = |margin| curate(&all, &CurationRule::CorrectAnswer { truth: 4 }, margin).unwrap();
     assert_eq!(correct(1), [(0, 1), (0, 2), (0, 4), (0, 5), (3, 1), (3, 2), (3, 4), (3, 5)]);
     assert_eq!(correct(2), [(0, 4), (0, 5), (3, 4), (3, 5)]);
     assert_eq!(correct(3), [(0, 4), (3, 4)]);
     // Four is the commonest score too.
-    assert_eq!(curate(&all, &Rule::Majority, 1).unwrap(), correct(1));
+    assert_eq!(curate(&all, &CurationRule::Majority, 1).unwrap(), correct(1));
     let ratings = [3.0, 1.0, 0.5, 2.5, 0.0, 2.0];
-    let meta = curate(&all, &Rule::MetaJudge { ratings: &ratings }, 2).unwrap();
+    let meta = curate(&all, &CurationRule::MetaJudge { ratings: &ratings }, 2).unwrap();
     assert_eq!(meta, [(0, 1), (0, 2), (0, 4), (3, 2), (3, 4), (5, 4)]);
     // No judgement is right; all are the same.
-    assert_eq!(curate(&judgements(&[1, 2, 3]), &Rule::CorrectAnswer { truth: 5 }, 1).unwrap(), []);
-    assert_eq!(curate(&judgements(&[3, 3, 3]), &Rule::Majority, 1).unwrap(), []);
-    assert_eq!(curate(&judgements(&[]), &Rule::Majority, 1).unwrap(), []);
+    assert_eq!(curate(&judgements(&[1, 2, 3]), &CurationRule::CorrectAnswer { truth: 5 }, 1).unwrap(), []);
+    assert_eq!(curate(&judgements(&[3, 3, 3]), &CurationRule::Majority, 1).unwrap(), []);
+    assert_eq!(curate(&judgements(&[]), &CurationRule::Majority, 1).unwrap(), []);
 }
 
 #[test]
@@ -35,9 +35,9 @@ fn repetitions_and_unreadable_judgements_make_no_pairs() {
     let mut all = judgements(&SCORES);
     all[3] = all[0].clone();
     all[1].score = None;
-    assert_eq!(curate(&all, &Rule::CorrectAnswer { truth: 4 }, 1).unwrap(), [(0, 2), (0, 4), (0, 5)]);
+    assert_eq!(curate(&all, &CurationRule::CorrectAnswer { truth: 4 }, 1).unwrap(), [(0, 2), (0, 4), (0, 5)]);
     // The vote still counts repetitions: 4, 5, 4, 1, 2.
-    assert_eq!(curate(&all, &Rule::Majority, 1).unwrap(), [(0, 2), (0, 4), (0, 5)]);
+    assert_eq!(curate(&all, &CurationRule::Majority, 1).unwrap(), [(0, 2), (0, 4), (0, 5)]);
 }
 
 #[test]
@@ -99,8 +99,8 @@ fn merging_is_a_weighted_mean_and_the_identity_on_equal_models() {
 #[test]
 fn bad_input_is_an_error() {
     let all = judgements(&SCORES);
-    assert!(curate(&all, &Rule::CorrectAnswer { truth: 0 }, 1).is_err());
-    assert!(curate(&all, &Rule::CorrectAnswer { truth: 6 }, 1).is_err());
-    assert!(curate(&all, &Rule::Majority, 0).is_err());
-    assert!(curate(&all, &Rule::MetaJudge { ratings: &[1.0] }, 1).is_err());
+    assert!(curate(&all, &CurationRule::CorrectAnswer { truth: 0 }, 1).is_err());
+    assert!(curate(&all, &CurationRule::CorrectAnswer { truth: 6 }, 1).is_err());
+    assert!(curate(&all, &CurationRule::Majority, 0).is_err());
+    assert!(curate(&all, &CurationRule::MetaJudge { ratings: &[1.0] }, 1).is_err());
 }

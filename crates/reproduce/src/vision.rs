@@ -3,7 +3,9 @@
 use crate::experiment::Plan;
 use anyhow::{Result, ensure};
 use autodidact_core::metrics::{Knn, RidgeProbe, Vote, accuracy};
-use autodidact_core::nn::{ConvNet, ConvNetConfig, Depth, Head, Mlp, MlpConfig, ResNet, ResNetConfig, Stem};
+use autodidact_core::nn::{
+    ConvNet, ConvNetConfig, ConvNetHead, Mlp, MlpConfig, ResNet, ResNetConfig, ResNetDepth, ResNetStem,
+};
 use autodidact_core::{Error, seed};
 use autodidact_datasets::augment::{Pipeline, barlow_twins_small_color, barlow_twins_small_digits};
 use autodidact_datasets::image::{ImageSet, shapes};
@@ -42,16 +44,17 @@ impl Encoder {
         let net = |blocks: &[(i64, i64)], head| ConvNetConfig { channels, blocks: blocks.to_vec(), head };
         Ok(match self {
             Encoder::Pooled => {
-                let config = net(&[(32, 1), (64, 2), (128, 2), (256, 2)], Head::GlobalMean);
+                let config = net(&[(32, 1), (64, 2), (128, 2), (256, 2)], ConvNetHead::GlobalMean);
                 Box::new(ConvNet::new(p, &config)?)
             }
             Encoder::Flat => {
-                let config = net(&[(32, 1), (64, 2), (128, 2)], Head::Flatten { side, width: self.features() });
+                let config = net(&[(32, 1), (64, 2), (128, 2)], ConvNetHead::Flatten { side, width: self.features() });
                 Box::new(ConvNet::new(p, &config)?)
             }
-            Encoder::Resnet18 => {
-                Box::new(ResNet::new(p, &ResNetConfig { channels, ..ResNetConfig::new(Depth::D18, Stem::Cifar) }))
-            }
+            Encoder::Resnet18 => Box::new(ResNet::new(
+                p,
+                &ResNetConfig { channels, ..ResNetConfig::new(ResNetDepth::D18, ResNetStem::Cifar) },
+            )),
         })
     }
 }

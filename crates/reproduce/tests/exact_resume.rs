@@ -5,7 +5,7 @@
 
 #![cfg(unix)]
 
-use autodidact_core::nn::{ConvNet, ConvNetConfig, Head};
+use autodidact_core::nn::{ConvNet, ConvNetConfig, ConvNetHead};
 use autodidact_core::optim::{Adam, Group, Lars, Optimizer, Rule, Sgd};
 use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::seed;
@@ -50,7 +50,7 @@ struct Network {
 
 impl Network {
     fn new(vs: &VarStore) -> Self {
-        let config = ConvNetConfig { channels: 1, blocks: vec![(8, 1), (8, 2)], head: Head::GlobalMean };
+        let config = ConvNetConfig { channels: 1, blocks: vec![(8, 1), (8, 2)], head: ConvNetHead::GlobalMean };
         let head = |name: &str| nn::linear(vs.root() / name, 8, 10, Default::default());
         Self { trunk: ConvNet::new(vs.root() / "trunk", &config).unwrap(), head: head("head"), rare: head("rare") }
     }

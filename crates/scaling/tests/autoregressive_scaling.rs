@@ -209,7 +209,7 @@ fn gradients_of_the_losses_are_the_derivatives() {
     let x = (positions.detach() * 10.0).set_requires_grad(true);
     check_gradient(&x, 1e-5, |x| {
         let embedded = model.embed(&inputs).unwrap() * 10.0 + x;
-        let hidden = model.hidden_of(&embedded, None).unwrap();
+        let hidden = model.hidden_of_embeddings(&embedded, None).unwrap();
         let logits = model.project(&hidden).narrow(-1, 0, 7).reshape([-1, 7]);
         logits.cross_entropy_loss::<Tensor>(&targets.view([-1]), None, Reduction::Mean, -100, 0.0) * 100.0
     });

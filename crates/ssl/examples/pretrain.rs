@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result};
 use autodidact_core::metrics::{Knn, LinearProbe, Vote, accuracy};
-use autodidact_core::nn::{ConvNet, ConvNetConfig, Head, Mlp, MlpConfig};
+use autodidact_core::nn::{ConvNet, ConvNetConfig, ConvNetHead, Mlp, MlpConfig};
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
 use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::train::{TrainConfig, Trainer};
@@ -31,7 +31,7 @@ fn main() -> Result<()> {
     let (train, test) = load_images("digits", None, false)?;
     tch::manual_seed(0);
     let vs = VarStore::new(Device::Cpu);
-    let head = Head::Flatten { side: 8, width: 64 };
+    let head = ConvNetHead::Flatten { side: 8, width: 64 };
     let shape = ConvNetConfig { channels: 1, blocks: vec![(32, 1), (64, 2)], head };
     let encoder = ConvNet::new(vs.root() / "encoder", &shape)?;
     let projector = Mlp::new(vs.root() / "projector", &MlpConfig::projector(&[64, 128, 128]))?;

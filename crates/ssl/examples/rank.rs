@@ -12,7 +12,7 @@ use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
 use autodidact_core::seed::rng;
 use autodidact_datasets::{augment::barlow_twins_small_digits, batch::Order, load_images};
 use autodidact_ssl::barlow_twins::BarlowTwinsLoss;
-use autodidact_ssl::rankme::{Candidate, EPS, Rule as Choice, alpha_req, rankme, select};
+use autodidact_ssl::rankme::{Candidate, EPS, Selection, alpha_req, rankme, select};
 use tch::nn::{ModuleT, VarStore};
 use tch::{Device, Kind, Tensor};
 
@@ -69,7 +69,7 @@ fn sweep() -> Result<()> {
         println!("{lambda:6}  {:12.2}  {accuracy:10.1} %", run.rankme);
         runs.push(run);
     }
-    let chosen = select(&runs, Choice::RankMe { tolerance: 0.0 })?;
+    let chosen = select(&runs, Selection::RankMe { tolerance: 0.0 })?;
     println!("RankMe chooses lambda {}, with {:.1} %", chosen.value, chosen.accuracy);
     Ok(())
 }

@@ -156,7 +156,7 @@ pub struct Candidate {
 
 /// How a run of a sweep is chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Rule {
+pub enum Selection {
     /// The highest RankMe. Runs within the relative `tolerance` of it count as equal, and of those the one is taken at which
     /// the rank stops growing: the smallest value where rank grows with the hyper-parameter over the sweep, else the largest.
     RankMe {
@@ -174,25 +174,25 @@ pub enum Rule {
 /// The chosen run of a sweep.
 ///
 /// ```
-/// use autodidact_ssl::rankme::{Candidate, Rule, select};
+/// use autodidact_ssl::rankme::{Candidate, Selection, select};
 /// let run = |value, rankme, accuracy| Candidate { value, rankme, alpha: 1.0, accuracy };
 /// let runs = [run(0.1, 5.0, 60.0), run(1.0, 9.9, 80.0), run(10.0, 10.0, 75.0)];
-/// assert_eq!(select(&runs, Rule::RankMe { tolerance: 0.05 }).unwrap().value, 1.0);
-/// assert_eq!(select(&runs, Rule::RankMe { tolerance: 0.0 }).unwrap().value, 10.0);
+/// assert_eq!(select(&runs, Selection::RankMe { tolerance: 0.05 }).unwrap().value, 1.0);
+/// assert_eq!(select(&runs, Selection::RankMe { tolerance: 0.0 }).unwrap().value, 10.0);
 /// ```
 ///
 /// # Errors
 /// No runs, a tolerance outside `[0, 1)`, a quantity that the rule needs and that is not finite.
-pub fn select(runs: &[Candidate], rule: Rule) -> Result<&Candidate> {
+pub fn select(runs: &[Candidate], rule: Selection) -> Result<&Candidate> {
     let best = |score: &dyn Fn(&Candidate) -> f64| -> Result<&Candidate> {
         runs.iter().try_for_each(|r| check_range("score of a run", score(r), ..))?;
         let best = runs.iter().max_by(|a, b| score(a).total_cmp(&score(b)));
         best.ok_or_else(|| Error::value("runs", "at least one", "none"))
     };
     match rule {
-        Rule::Oracle => best(&|r| r.accuracy),
-        Rule::AlphaReq => best(&|r| -(r.alpha - 1.0).abs()),
-        Rule::Median => {
+        Selection::Oracle => best(&|r| r.accuracy),
+        Selection::AlphaReq => best(&|r| -(r.alpha - 1.0).abs()),
+        Selection::Median => {
             let mut sorted: Vec<&Candidate> = runs.iter().collect();
             sorted.sort_by(|a, b| a.value.total_cmp(&b.value));
             sorted
@@ -200,7 +200,7 @@ pub fn select(runs: &[Candidate], rule: Rule) -> Result<&Candidate> {
                 .copied()
                 .ok_or_else(|| Error::value("runs", "at least one", "none"))
         }
-        Rule::RankMe { tolerance } => {
+        Selection::RankMe { tolerance } => {
             check_range("tolerance", tolerance, 0.0..1.0)?;
             let highest = best(&|r| r.rankme)?.rankme;
             let reach = runs.iter().filter(|r| r.rankme >= highest * (1.0 - tolerance));

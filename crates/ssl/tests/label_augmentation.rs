@@ -4,8 +4,8 @@ use autodidact_core::device::Precision;
 use autodidact_core::testing::{assert_close, check_gradient, fixture};
 use autodidact_ssl::label_augmentation::{
     Classifier, ColorPerm3, ColorPerm6, Compose, CrossTransformAccuracy, Identity, InputTransform, Mode, Reduction,
-    Rotation2, Rotation4, SlaLoss, aggregate_logits, average_logits, da_loss, joint_labels, multitask_loss, own_logits,
-    single_logits,
+    Rotation2, Rotation4, SlaLoss, aggregate_logits, average_logits, data_augmentation_loss, joint_labels,
+    multitask_loss, own_logits, single_logits,
 };
 use std::collections::BTreeMap;
 use tch::nn::VarStore;
@@ -68,7 +68,7 @@ fn values_and_gradients_are_those_of_the_equations() {
     assert_close("aggregate", &aggregate_logits(&g["joint"], 4).unwrap(), &g["aggregate"], 1e-6);
 
     let (plain, which) = (leaf("plain"), leaf("which"));
-    assert_close("da", &da_loss(&plain, y, 4).unwrap(), &g["da"], 1e-6);
+    assert_close("da", &data_augmentation_loss(&plain, y, 4).unwrap(), &g["da"], 1e-6);
     let mt = multitask_loss(&plain, &which, y, 4).unwrap();
     assert_close("mt", &mt, &g["mt"], 1e-6);
     mt.backward();
@@ -95,7 +95,7 @@ fn an_additive_tie_gives_the_losses_that_it_relaxes() {
     let tied = |which: &Tensor| (class.unsqueeze(2) + which.unsqueeze(1)).flatten(1, 2);
     let sla = |joint: &Tensor| value(&SlaLoss::default().forward(joint, &y, m).unwrap());
     near(sla(&tied(&which)), value(&multitask_loss(&class, &which, &y, m).unwrap()), 1e-12);
-    let da = value(&da_loss(&class, &y, m).unwrap());
+    let da = value(&data_augmentation_loss(&class, &y, m).unwrap());
     near(sla(&tied(&which.zeros_like())), da + (m as f64).ln(), 1e-12);
     // Zero heads know nothing.
     near(sla(&Tensor::zeros([b * m, n * m], DOUBLE)), ((n * m) as f64).ln(), 1e-12);
@@ -108,7 +108,7 @@ fn with_one_transformation_it_is_ordinary_classification() {
     let own = logits.log_softmax(1, Kind::Double).gather(1, &y.unsqueeze(1), false);
     let want = -value(&own.mean(Kind::Double));
     near(value(&SlaLoss::default().forward(&logits, &y, 1).unwrap()), want, 1e-12);
-    near(value(&da_loss(&logits, &y, 1).unwrap()), want, 1e-12);
+    near(value(&data_augmentation_loss(&logits, &y, 1).unwrap()), want, 1e-12);
     assert_eq!(aggregate_logits(&logits, 1).unwrap(), single_logits(&logits, 1, 0).unwrap());
 }
 
@@ -216,7 +216,7 @@ fn bad_input_is_named() {
     assert_eq!(e, "logits: expected 4 rows for each of 5 labels, got shape [24, 20]");
     assert!(message(config.forward(joint, &(y + 5), 4)).contains("out of bounds"));
     assert!(message(single_logits(joint, 4, 4)).starts_with("transformation: expected an index in 0..4"));
-    assert!(message(da_loss(&g["plain"], &y.to_kind(Kind::Float), 4)).contains("Int64"));
+    assert!(message(data_augmentation_loss(&g["plain"], &y.to_kind(Kind::Float), 4)).contains("Int64"));
     assert!(message(multitask_loss(&g["plain"], single, y, 4)).starts_with("transformation logits: expected [24, 4]"));
     assert!(config.self_distilled(joint, &g["plain"], y, 4).unwrap_err().to_string().starts_with("single: expected"));
     let cold = SlaLoss { temperature: 0.0, ..config };

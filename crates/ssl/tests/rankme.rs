@@ -2,7 +2,7 @@
 
 use autodidact_core::metrics::singular_values;
 use autodidact_ssl::rankme::{
-    Candidate, EPS, RankMeAccumulator, Rule, alpha_req, classical_rank, effective_rank, participation_ratio,
+    Candidate, EPS, RankMeAccumulator, Selection, alpha_req, classical_rank, effective_rank, participation_ratio,
     power_law_decay, rankme, rankme_from_singular_values, select, stable_rank,
 };
 use tch::{Device, Kind, Tensor};
@@ -124,16 +124,16 @@ fn runs_are_chosen_by_rank_by_alpha_and_by_the_oracle() {
     let runs =
         [run(0.1, 5.0, 2.0, 60.0), run(1.0, 9.8, 1.4, 82.0), run(5.0, 9.9, 0.9, 80.0), run(10.0, 10.0, 0.5, 75.0)];
     let value = |rule| select(&runs, rule).unwrap().value;
-    assert_eq!(value(Rule::RankMe { tolerance: 0.0 }), 10.0);
+    assert_eq!(value(Selection::RankMe { tolerance: 0.0 }), 10.0);
     // Rank grows with the value: of those that share the highest, the smallest.
-    assert_eq!(value(Rule::RankMe { tolerance: 0.03 }), 1.0);
-    assert_eq!(value(Rule::AlphaReq), 5.0);
-    assert_eq!(value(Rule::Oracle), 1.0);
-    assert_eq!(value(Rule::Median), 1.0);
+    assert_eq!(value(Selection::RankMe { tolerance: 0.03 }), 1.0);
+    assert_eq!(value(Selection::AlphaReq), 5.0);
+    assert_eq!(value(Selection::Oracle), 1.0);
+    assert_eq!(value(Selection::Median), 1.0);
     let falling: Vec<Candidate> = runs.iter().map(|r| Candidate { value: -r.value, ..*r }).collect();
-    assert_eq!(select(&falling, Rule::RankMe { tolerance: 0.03 }).unwrap().value, -1.0);
-    assert!(select(&[], Rule::Oracle).is_err());
-    assert!(select(&[run(1.0, f64::NAN, 1.0, 1.0)], Rule::RankMe { tolerance: 0.0 }).is_err());
+    assert_eq!(select(&falling, Selection::RankMe { tolerance: 0.03 }).unwrap().value, -1.0);
+    assert!(select(&[], Selection::Oracle).is_err());
+    assert!(select(&[run(1.0, f64::NAN, 1.0, 1.0)], Selection::RankMe { tolerance: 0.0 }).is_err());
 }
 
 #[test]

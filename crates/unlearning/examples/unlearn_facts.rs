@@ -12,7 +12,9 @@ use autodidact_core::text::{Sampler, SamplerConfig, Tokenizer, WordTokenizer};
 use autodidact_datasets::questions::Question;
 use autodidact_datasets::synthetic::{FictitiousAuthors, REFUSALS};
 use autodidact_unlearning::flat::{FDivergence, Flat};
-use autodidact_unlearning::unlearner::{Exchange, Material, Method, Stop, UnlearnConfig, Unlearner, value_accuracy};
+use autodidact_unlearning::unlearner::{
+    Method, QuestionAnswer, Stop, UnlearnConfig, UnlearnData, Unlearner, value_accuracy,
+};
 use tch::{Device, Tensor, nn::VarStore};
 
 fn main() -> Result<()> {
@@ -22,29 +24,29 @@ fn main() -> Result<()> {
     let (separator, end) = (token("<sep>")?, token("<eos>")?);
     let asked = |q: &str| -> Result<Vec<i64>> { Ok([words.encode(q)?, vec![separator]].concat()) };
     let answered = |a: &str| -> Result<Vec<i64>> { Ok([words.encode(a)?, vec![end]].concat()) };
-    let exchange = |q: &Question| -> Result<Exchange> {
+    let exchange = |q: &Question| -> Result<QuestionAnswer> {
         let value = words.encode(q.value.as_deref().unwrap_or_default())?;
-        Ok(Exchange::new(asked(&q.question)?, answered(&q.answer)?).with_value(&value))
+        Ok(QuestionAnswer::new(asked(&q.question)?, answered(&q.answer)?).with_value(&value))
     };
     let (retained, forgotten) = facts.split(1)?;
-    let retain: Vec<Exchange> = retained.iter().map(exchange).collect::<Result<_>>()?;
-    let forget: Vec<Exchange> = forgotten.iter().map(exchange).collect::<Result<_>>()?;
+    let retain: Vec<QuestionAnswer> = retained.iter().map(exchange).collect::<Result<_>>()?;
+    let forget: Vec<QuestionAnswer> = forgotten.iter().map(exchange).collect::<Result<_>>()?;
     let templates: Vec<Vec<i64>> = REFUSALS.iter().map(|r| answered(r)).collect::<Result<_>>()?;
 
     tch::manual_seed(0);
     let vs = VarStore::new(Device::Cpu);
     let model = Gpt::new(vs.root(), &GptConfig::gpt2(words.vocab(), 40, 64, 2, 4))?;
     // All authors, and how to refuse: templates must not be impossible to the model.
-    let refused = facts.unknown.iter().map(|(q, a)| Ok(Exchange::new(asked(q)?, answered(a)?)));
-    let all = Material {
+    let refused = facts.unknown.iter().map(|(q, a)| Ok(QuestionAnswer::new(asked(q)?, answered(a)?)));
+    let all = UnlearnData {
         forget: retain.iter().chain(&forget).cloned().map(Ok).chain(refused).collect::<Result<_>>()?,
-        ..Material::default()
+        ..UnlearnData::default()
     };
     let schedule = Schedule::new(3e-3, 400, Shape::cosine_to(0.1)).warmup(20);
     let mut learning = Unlearner::new(Method::FineTuning, &vs, &model, None, &all, UnlearnConfig::new(schedule, 0))?;
     learning.run(Stop::Steps(400), |_| Ok(()))?;
 
-    let say = |q: &Exchange| -> Result<String> {
+    let say = |q: &QuestionAnswer| -> Result<String> {
         let sampler = Sampler::new(
             &model,
             SamplerConfig { max_new: 16, temperature: 0.0, stop: vec![end], padding: end, ..Default::default() },
@@ -54,7 +56,7 @@ fn main() -> Result<()> {
         Ok(words.decode(&tokens.into_iter().take_while(|t| *t != end).collect::<Vec<_>>())?)
     };
     // What greedy answers tell: a refusal tells nothing, whatever the model could be made to say.
-    let told = |questions: &[Question], exchanges: &[Exchange]| -> Result<f64> {
+    let told = |questions: &[Question], exchanges: &[QuestionAnswer]| -> Result<f64> {
         let mut count = 0;
         for (q, e) in questions.iter().zip(exchanges) {
             // Whole words: a value is no part of another.
@@ -72,7 +74,7 @@ fn main() -> Result<()> {
         Ok(())
     };
     report(0)?;
-    let task = Material { forget: forget.clone(), templates, ..Material::default() };
+    let task = UnlearnData { forget: forget.clone(), templates, ..UnlearnData::default() };
     let config = UnlearnConfig::new(Schedule::new(3e-4, 100, Shape::Constant).warmup(3), 0);
     let method = Method::Flat(Flat::new(FDivergence::Kl));
     let mut unlearner = Unlearner::new(method, &vs, &model, None, &task, config)?;

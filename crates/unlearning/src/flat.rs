@@ -111,7 +111,7 @@ impl FDivergence {
 
 /// What a summed probability is divided by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Normalization {
+pub enum Normalisation {
     /// The tokens of the answer.
     #[default]
     AnswerTokens,
@@ -135,7 +135,7 @@ pub struct Flat {
     /// The divergence.
     pub divergence: FDivergence,
     /// What makes a probability of an answer's summed ones.
-    pub normalization: Normalization,
+    pub normalization: Normalisation,
     /// Where the batch is averaged.
     pub averaging: Averaging,
 }
@@ -143,7 +143,7 @@ pub struct Flat {
 impl Flat {
     /// The paper's form.
     pub fn new(divergence: FDivergence) -> Self {
-        Self { divergence, normalization: Normalization::default(), averaging: Averaging::default() }
+        Self { divergence, normalization: Normalisation::default(), averaging: Averaging::default() }
     }
 
     /// The loss of a batch: template answers and answers to forget of the same questions. A scalar; no reference model is asked.
@@ -167,8 +167,8 @@ impl Flat {
     /// `P`, `[B]` or, of a batch's mean, `[1]`.
     fn probability(&self, answers: &Answers) -> Tensor {
         let p = match self.normalization {
-            Normalization::AnswerTokens => answers.probability(),
-            Normalization::PaddedLength => answers.summed_probability() / answers.padded_length() as f64,
+            Normalisation::AnswerTokens => answers.probability(),
+            Normalisation::PaddedLength => answers.summed_probability() / answers.padded_length() as f64,
         };
         match self.averaging {
             Averaging::PerSample => p,

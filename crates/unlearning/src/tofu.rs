@@ -79,7 +79,7 @@ impl Losses {
     ///
     /// # Errors
     /// As [`Losses::truth_ratio`].
-    pub fn normalized_probability(&self) -> Result<f64> {
+    pub fn normalised_probability(&self) -> Result<f64> {
         Ok(1.0 / (1.0 + self.truth_ratio()? * self.perturbed.len() as f64))
     }
 }
@@ -111,7 +111,7 @@ pub fn model_utility(measures: &[f64]) -> Result<f64> {
 ///
 /// # Errors
 /// No texts, or another number of references.
-pub fn memorization<T: AsRef<str>, R: AsRef<str>>(texts: &[T], references: &[R]) -> Result<f64> {
+pub fn memorisation<T: AsRef<str>, R: AsRef<str>>(texts: &[T], references: &[R]) -> Result<f64> {
     check_range("texts", texts.len() as f64, 1.0..)?;
     if texts.len() != references.len() {
         return Err(Error::value("references", format!("{} as the texts", texts.len()), references.len()));

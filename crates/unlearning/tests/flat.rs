@@ -100,7 +100,7 @@ fn the_two_deviations_of_the_published_code_are_choices() {
     let paper = Flat::new(FDivergence::Pearson);
     let expected = (pearson(f[0]) - e[0] + pearson(f[1]) - e[1]) / 2.0;
     assert!((loss(paper) - expected).abs() < 1e-12);
-    let padded = Flat { normalization: Normalization::PaddedLength, ..paper };
+    let padded = Flat { normalization: Normalisation::PaddedLength, ..paper };
     let expected = (pearson(0.75 / 4.0) - e[0] + pearson(f[1]) - e[1]) / 2.0;
     assert!((loss(padded) - expected).abs() < 1e-12);
     let batch = Flat { averaging: Averaging::BatchMean, ..paper };

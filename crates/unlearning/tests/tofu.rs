@@ -10,7 +10,7 @@ fn truth_ratios_and_probabilities() {
     close(losses.known().unwrap(), 0.414305);
     close(losses.undecided().unwrap(), 0.585695);
     close(losses.statistic().unwrap(), 2.095936);
-    close(losses.normalized_probability().unwrap(), 0.254552);
+    close(losses.normalised_probability().unwrap(), 0.254552);
     // Wrong answers more probable than the right one.
     let wrong = Losses { paraphrase: 3.0, perturbed: vec![1.0] };
     assert_eq!(wrong.known().unwrap(), 0.0);
@@ -64,7 +64,7 @@ fn membership_is_read_off_the_least_probable_tokens() {
 fn memorization_is_the_mean_overlap() {
     // Three of four words in order, over four and six: 0.6; and all.
     let texts = ["The cat sat there.", "so it goes"];
-    let got = memorization(&texts, &["the cat sat on the mat", "So it goes."]).unwrap();
+    let got = memorisation(&texts, &["the cat sat on the mat", "So it goes."]).unwrap();
     assert!((got - 0.8).abs() < 1e-12);
-    assert!(memorization(&texts, &["one"]).is_err() && memorization::<&str, &str>(&[], &[]).is_err());
+    assert!(memorisation(&texts, &["one"]).is_err() && memorisation::<&str, &str>(&[], &[]).is_err());
 }

@@ -15,9 +15,9 @@ fn place(name: &str) -> PathBuf {
 }
 
 /// What the golden values were computed on.
-fn material() -> Material {
-    let exchange = |q: &[i64], a: &[i64]| Exchange::new(q.to_vec(), a.to_vec());
-    Material {
+fn material() -> UnlearnData {
+    let exchange = |q: &[i64], a: &[i64]| QuestionAnswer::new(q.to_vec(), a.to_vec());
+    UnlearnData {
         forget: vec![
             exchange(&[3, 4, 5], &[6, 7, 8, 1]),
             exchange(&[9, 4], &[10, 1]),
@@ -39,7 +39,7 @@ fn config(lr: f64) -> UnlearnConfig {
 
 const KL: Method = Method::Flat(Flat {
     divergence: FDivergence::Kl,
-    normalization: autodidact_unlearning::flat::Normalization::AnswerTokens,
+    normalization: autodidact_unlearning::flat::Normalisation::AnswerTokens,
     averaging: autodidact_unlearning::flat::Averaging::PerSample,
 });
 
@@ -94,7 +94,7 @@ fn losses_of_every_method_are_those_of_pytorch_step_by_step() {
 fn only_some_methods_need_more_than_what_is_to_be_forgotten() {
     assert!(!KL.needs_reference() && !KL.needs_retain() && KL.needs_templates());
     let (vs, model) = model();
-    let bare = Material { forget: material().forget, ..Material::default() };
+    let bare = UnlearnData { forget: material().forget, ..UnlearnData::default() };
     let said = |method: Method| match Unlearner::new(method, &vs, &model, None, &bare, config(1e-3)) {
         Err(Error::Value { what, .. }) => what,
         _ => "nothing".into(),
@@ -115,7 +115,7 @@ fn parts_of_a_batch_give_the_gradient_of_the_whole() {
         let mut unlearner = Unlearner::new(KL, &vs, &model, None, &material, config).unwrap();
         let loss = unlearner.step().unwrap().double_value(&[]);
         let _second = unlearner.step().unwrap();
-        (loss, landscape::values(&vs))
+        (loss, landscape::state_dict(&vs))
     };
     let (whole, parts) = (after(3), after(2));
     assert!((whole.0 - parts.0).abs() < 1e-12);
@@ -130,7 +130,7 @@ fn what_is_known_is_what_is_most_probable_at_the_value() {
     let exchanges = material().forget;
     for (e, log_p) in exchanges
         .iter()
-        .zip(answer_log_probs(&model, &exchanges.iter().map(Exchange::parts).collect::<Vec<_>>()).unwrap())
+        .zip(answer_log_probs(&model, &exchanges.iter().map(QuestionAnswer::parts).collect::<Vec<_>>()).unwrap())
     {
         let all = [&e.question[..], &e.answer].concat();
         let logits = model.logits(&tch::Tensor::from_slice(&all).unsqueeze(0), None).unwrap().squeeze_dim(0);
@@ -143,7 +143,7 @@ fn what_is_known_is_what_is_most_probable_at_the_value() {
         }
         // An answer of what is most probable (given the true tokens before) is known where they agree.
         for (i, best) in right.iter().enumerate() {
-            let value = Exchange { value: Some(i..i + 1), ..e.clone() };
+            let value = QuestionAnswer { value: Some(i..i + 1), ..e.clone() };
             assert_eq!(value_accuracy(&model, &[value]).unwrap(), f64::from(u8::from(*best == e.answer[i])));
         }
     }
@@ -153,12 +153,12 @@ fn what_is_known_is_what_is_most_probable_at_the_value() {
         model.logits(&tokens, None).unwrap().get(0).get(-1).argmax(0, false).int64_value(&[])
     };
     let (a, b) = (best(&[3, 4, 5]), best(&[9, 4]));
-    let half = Exchange::new(vec![3, 4, 5], vec![a, (best(&[3, 4, 5, a]) + 1) % 24]);
-    let whole = Exchange::new(vec![9, 4], vec![b, best(&[9, 4, b])]);
+    let half = QuestionAnswer::new(vec![3, 4, 5], vec![a, (best(&[3, 4, 5, a]) + 1) % 24]);
+    let whole = QuestionAnswer::new(vec![9, 4], vec![b, best(&[9, 4, b])]);
     assert_eq!(knows(&model, &[half.clone(), whole.clone(), half.clone()]).unwrap(), [false, true, false]);
-    let first = Exchange { value: Some(0..1), ..half };
+    let first = QuestionAnswer { value: Some(0..1), ..half };
     assert_eq!(value_accuracy(&model, &[first, whole]).unwrap(), 1.0);
-    let named = Exchange::new(vec![1], vec![5, 6, 7, 6, 1]);
+    let named = QuestionAnswer::new(vec![1], vec![5, 6, 7, 6, 1]);
     assert_eq!(named.clone().with_value(&[6, 1]).value, Some(3..5));
     assert_eq!(named.clone().with_value(&[6]).value, Some(1..2));
     assert_eq!((named.clone().with_value(&[9]).value, named.with_value(&[]).value), (None, None));
@@ -217,7 +217,7 @@ fn a_loss_that_is_no_number_ends_the_run() {
 #[test]
 fn bad_settings_are_refused() {
     let (vs, model) = model();
-    let refused = |material: &Material, config: UnlearnConfig| {
+    let refused = |material: &UnlearnData, config: UnlearnConfig| {
         Unlearner::new(KL, &vs, &model, None, material, config).err().unwrap().to_string()
     };
     let good = material();
@@ -225,12 +225,12 @@ fn bad_settings_are_refused() {
     assert!(refused(&good, UnlearnConfig { micro_batch: 0, ..config(1e-3) }).starts_with("micro-batch: "));
     assert!(refused(&good, UnlearnConfig { weight_decay: -1.0, ..config(1e-3) }).starts_with("weight decay: "));
     assert!(refused(&good, UnlearnConfig { clip_norm: Some(0.0), ..config(1e-3) }).starts_with("clip_norm: "));
-    let with = |e: Exchange| Material { forget: vec![e], ..material() };
-    assert!(refused(&with(Exchange::new(vec![], vec![1])), config(1e-3)).starts_with("tokens of a question"));
-    assert!(refused(&with(Exchange::new(vec![1], vec![])), config(1e-3)).starts_with("tokens of an answer"));
-    let beyond = Exchange { value: Some(1..3), ..Exchange::new(vec![1], vec![2, 3]) };
+    let with = |e: QuestionAnswer| UnlearnData { forget: vec![e], ..material() };
+    assert!(refused(&with(QuestionAnswer::new(vec![], vec![1])), config(1e-3)).starts_with("tokens of a question"));
+    assert!(refused(&with(QuestionAnswer::new(vec![1], vec![])), config(1e-3)).starts_with("tokens of an answer"));
+    let beyond = QuestionAnswer { value: Some(1..3), ..QuestionAnswer::new(vec![1], vec![2, 3]) };
     assert!(refused(&with(beyond), config(1e-3)).starts_with("value of an answer"));
-    let empty = Material { templates: vec![vec![]], ..material() };
+    let empty = UnlearnData { templates: vec![vec![]], ..material() };
     assert!(refused(&empty, config(1e-3)).starts_with("templates and unrelated answers"));
     assert!(value_accuracy(&model, &[]).is_err());
     assert!(answer_log_probs(&model, &[(&[], &[1])]).is_err());

@@ -1,7 +1,8 @@
 //! `config.json` of Hugging Face's GPT-2, Llama and Qwen2.
 
 use crate::nn::{
-    Bias, GptConfig, Normalization, Pattern, Perceptron, Position, Rotary, RotaryScaling, Scores, yarn_attention,
+    AttentionPattern, AttentionScores, Bias, GptConfig, Perceptron, Position, Rotary, RotaryScaling, TransformerNorm,
+    yarn_attention,
 };
 use crate::{Error, Result};
 use serde_json::{Map, Value, json};
@@ -210,11 +211,13 @@ fn parse_rotary(fields: &Fields, context: i64) -> Result<Rotary> {
 
 /// The family of a network.
 pub(super) fn family(c: &GptConfig) -> Result<Family> {
-    let common = c.scores == Scores::default() && c.pattern == Pattern::Dense;
-    let llama =
-        common && c.norm == Normalization::Rms && c.perceptron == Perceptron::SwiGlu && c.position != Position::Learned;
+    let common = c.scores == AttentionScores::default() && c.pattern == AttentionPattern::Dense;
+    let llama = common
+        && c.norm == TransformerNorm::Rms
+        && c.perceptron == Perceptron::SwiGlu
+        && c.position != Position::Learned;
     let gpt2 = common
-        && c.norm == Normalization::Layer
+        && c.norm == TransformerNorm::Layer
         && c.perceptron == Perceptron::Gelu
         && c.position == Position::Learned
         && c.bias == Bias::ALL
@@ -346,7 +349,7 @@ mod tests {
         ] {
             assert_eq!(read(Value::Object(describe(&config).unwrap())).unwrap(), config);
         }
-        let odd = GptConfig { norm: Normalization::Rms, ..GptConfig::gpt2(10, 16, 8, 2, 2) };
+        let odd = GptConfig { norm: TransformerNorm::Rms, ..GptConfig::gpt2(10, 16, 8, 2, 2) };
         assert!(describe(&odd).unwrap_err().to_string().contains("GPT-2, Llama or Qwen2"));
     }
 

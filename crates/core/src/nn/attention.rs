@@ -3,7 +3,7 @@
 use super::layers;
 use super::lora::Projection;
 use super::rotary::{Rotary, RotaryTable};
-use super::scores::{QkNorm, Scores};
+use super::scores::{AttentionScores, QkNorm};
 use crate::{Error, Result};
 use tch::Tensor;
 use tch::nn::{Linear, Module, Path};
@@ -26,7 +26,7 @@ pub struct AttentionConfig {
     /// Rotary position embedding; `None` for none.
     pub rotary: Option<Rotary>,
     /// From queries and keys to weights.
-    pub scores: Scores,
+    pub scores: AttentionScores,
 }
 
 impl AttentionConfig {

@@ -7,7 +7,7 @@ use tch::nn::{BatchNorm, Conv2D, Linear, Module, ModuleT, Path};
 
 /// What turns the last feature map into a vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Head {
+pub enum ConvNetHead {
     /// Nothing: the map itself, `[N, C, H', W']`.
     Map,
     /// Mean over the positions: `[N, C]`.
@@ -29,20 +29,20 @@ pub struct ConvNetConfig {
     /// `(width, stride)` of each 3x3 convolution, each followed by batch norm and ReLU.
     pub blocks: Vec<(i64, i64)>,
     /// Pooling.
-    pub head: Head,
+    pub head: ConvNetHead,
 }
 
 impl ConvNetConfig {
     /// Width of the output (channels of a map).
     pub fn features(&self) -> i64 {
         match self.head {
-            Head::Map | Head::GlobalMean => self.blocks.last().map_or(self.channels, |b| b.0),
-            Head::Flatten { width, .. } => width,
+            ConvNetHead::Map | ConvNetHead::GlobalMean => self.blocks.last().map_or(self.channels, |b| b.0),
+            ConvNetHead::Flatten { width, .. } => width,
         }
     }
 }
 
-/// 3x3 convolutions with batch norm and ReLU, then what [`Head`] says: `[N, C, H, W] -> [N, features]`.
+/// 3x3 convolutions with batch norm and ReLU, then what [`ConvNetHead`] says: `[N, C, H, W] -> [N, features]`.
 #[derive(Debug)]
 pub struct ConvNet {
     blocks: Vec<(Conv2D, BatchNorm)>,
@@ -75,9 +75,9 @@ impl ConvNet {
             input = width;
         }
         let pooling = match config.head {
-            Head::Map => Pooling::None,
-            Head::GlobalMean => Pooling::Mean,
-            Head::Flatten { side, width } => {
+            ConvNetHead::Map => Pooling::None,
+            ConvNetHead::GlobalMean => Pooling::Mean,
+            ConvNetHead::Flatten { side, width } => {
                 let side = config.blocks.iter().fold(side, |s, &(_, stride)| (s - 1) / stride + 1);
                 Pooling::Linear(layers::linear(&p / "linear", input * side * side, width, true))
             }

@@ -10,7 +10,7 @@ pub fn unit(x: &Tensor) -> Tensor {
 
 /// What is normalised in a transformer's blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Normalization {
+pub enum TransformerNorm {
     /// Layer norm: mean and variance over the features, gain and shift.
     Layer,
     /// Layer norm with a gain and no shift.
@@ -28,13 +28,13 @@ pub(super) enum NormLayer {
 }
 
 impl NormLayer {
-    pub fn new(p: Path, width: i64, kind: Normalization, eps: f64) -> Self {
+    pub fn new(p: Path, width: i64, kind: TransformerNorm, eps: f64) -> Self {
         match kind {
-            Normalization::Layer => {
+            TransformerNorm::Layer => {
                 Self::Layer(nn::layer_norm(p, vec![width], LayerNormConfig { eps, ..LayerNormConfig::default() }))
             }
-            Normalization::LayerGain => Self::Gain { weight: p.var("weight", &[width], Init::Const(1.0)), eps },
-            Normalization::Rms => Self::Rms { weight: p.var("weight", &[width], Init::Const(1.0)), eps },
+            TransformerNorm::LayerGain => Self::Gain { weight: p.var("weight", &[width], Init::Const(1.0)), eps },
+            TransformerNorm::Rms => Self::Rms { weight: p.var("weight", &[width], Init::Const(1.0)), eps },
         }
     }
 

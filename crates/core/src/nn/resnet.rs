@@ -6,7 +6,7 @@ use tch::nn::{BatchNorm, Conv2D, Module, ModuleT, Path};
 
 /// First layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stem {
+pub enum ResNetStem {
     /// 3x3 convolution, no pooling: for 32x32 images.
     Cifar,
     /// 7x7 convolution with stride 2 and 3x3 max-pooling with stride 2: for 224x224 images.
@@ -15,7 +15,7 @@ pub enum Stem {
 
 /// Standard depths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
+pub enum ResNetDepth {
     /// Basic blocks 2-2-2-2; 512 features.
     D18,
     /// Basic blocks 3-4-6-3; 512 features.
@@ -24,12 +24,12 @@ pub enum Depth {
     D50,
 }
 
-impl Depth {
+impl ResNetDepth {
     fn plan(self) -> ([usize; 4], bool) {
         match self {
-            Depth::D18 => ([2, 2, 2, 2], false),
-            Depth::D34 => ([3, 4, 6, 3], false),
-            Depth::D50 => ([3, 4, 6, 3], true),
+            ResNetDepth::D18 => ([2, 2, 2, 2], false),
+            ResNetDepth::D34 => ([3, 4, 6, 3], false),
+            ResNetDepth::D50 => ([3, 4, 6, 3], true),
         }
     }
 }
@@ -38,9 +38,9 @@ impl Depth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResNetConfig {
     /// Number of layers.
-    pub depth: Depth,
+    pub depth: ResNetDepth,
     /// First layers.
-    pub stem: Stem,
+    pub stem: ResNetStem,
     /// Input channels.
     pub channels: i64,
     /// Width of the first stage; 64 in the paper.
@@ -51,7 +51,7 @@ pub struct ResNetConfig {
 
 impl ResNetConfig {
     /// The paper's network on RGB images.
-    pub fn new(depth: Depth, stem: Stem) -> Self {
+    pub fn new(depth: ResNetDepth, stem: ResNetStem) -> Self {
         Self { depth, stem, channels: 3, width: 64, zero_init_residual: true }
     }
 
@@ -144,7 +144,7 @@ impl ResNet {
     /// A network with fresh weights under `p`.
     pub fn new(p: Path, config: &ResNetConfig) -> Self {
         let (counts, bottleneck) = config.depth.plan();
-        let pool = config.stem == Stem::ImageNet;
+        let pool = config.stem == ResNetStem::ImageNet;
         let (kernel, stride) = if pool { (7, 2) } else { (3, 1) };
         let stem = &p / "stem";
         let stem = (

@@ -1,6 +1,6 @@
 //! How attention makes its weights of queries and keys: norms before the products, their scale, what takes the softmax's place.
 //!
-//! The default, [`Scores::default`], is the attention that all common models have. The variants are those by which the stability of
+//! The default, [`AttentionScores::default`], is the attention that all common models have. The variants are those by which the stability of
 //! training is studied (Wortsman et al., 2023; arXiv 2309.14322).
 
 use super::attention::Place;
@@ -11,21 +11,21 @@ use tch::{Kind, Tensor};
 
 /// From queries and keys to weights.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scores {
+pub struct AttentionScores {
     /// What is done to queries and keys before they are turned.
     pub norm: QkNorm,
     /// Factor on the products of queries and keys.
     pub scale: ScoreScale,
     /// What scores become.
-    pub weights: Weights,
+    pub weights: AttentionWeights,
     /// Softmax goes through libtorch's fused kernel. Without it attention is a plain product of matrices: slower, and differentiable
     /// twice, as [`curvature`](crate::curvature) needs it.
     pub fused: bool,
 }
 
-impl Default for Scores {
+impl Default for AttentionScores {
     fn default() -> Self {
-        Self { norm: QkNorm::None, scale: ScoreScale::InvSqrt, weights: Weights::Softmax, fused: true }
+        Self { norm: QkNorm::None, scale: ScoreScale::InvSqrt, weights: AttentionWeights::Softmax, fused: true }
     }
 }
 
@@ -63,7 +63,7 @@ pub enum ScoreScale {
 
 /// Weights of attention from scores.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Weights {
+pub enum AttentionWeights {
     /// `softmax`.
     Softmax,
     /// Pointwise: `relu(score)^2 / sqrt(length)`, each place for itself.
@@ -73,7 +73,7 @@ pub enum Weights {
     },
 }
 
-impl Scores {
+impl AttentionScores {
     pub(super) fn check(&self) -> Result<()> {
         match self.norm {
             QkNorm::PerHead { eps } | QkNorm::Whole { eps } => check_range("eps of the query-key norm", eps, 0.0..)?,
@@ -81,7 +81,7 @@ impl Scores {
             QkNorm::None => {}
         }
         match self.weights {
-            Weights::SquaredRelu { length } if length < 1 => {
+            AttentionWeights::SquaredRelu { length } if length < 1 => {
                 Err(Error::value("length of pointwise attention", "at least 1", length))
             }
             _ => Ok(()),
@@ -129,7 +129,7 @@ impl Scores {
 
     /// Weighted sums of the values `[B, H, T, head]`; keys and values have as many heads as queries, or, `grouped`, fewer.
     pub(super) fn attend(&self, [q, k, v]: [&Tensor; 3], place: &Place, causal: bool, grouped: bool) -> Tensor {
-        if self.fused && self.weights == Weights::Softmax {
+        if self.fused && self.weights == AttentionWeights::Softmax {
             let scale = match self.scale {
                 ScoreScale::InvSqrt => None,
                 ScoreScale::Inv => Some(self.factor(q.size()[3])),
@@ -156,8 +156,8 @@ impl Scores {
             scores = scores.masked_fill(&hidden, f64::NEG_INFINITY);
         }
         let weights = match self.weights {
-            Weights::Softmax => scores.softmax(-1, scores.kind()),
-            Weights::SquaredRelu { length } => scores.relu().square() / (length as f64).sqrt(),
+            AttentionWeights::Softmax => scores.softmax(-1, scores.kind()),
+            AttentionWeights::SquaredRelu { length } => scores.relu().square() / (length as f64).sqrt(),
         };
         weights.matmul(&v)
     }

@@ -9,7 +9,7 @@ use tch::nn::{self, BatchNorm, Conv2D, GroupNorm, Init, Module, ModuleT, Path};
 /// What follows a convolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Norm {
+pub enum VggNorm {
     /// Nothing.
     None,
     /// Batch norm.
@@ -26,14 +26,14 @@ enum NormLayer {
 }
 
 impl NormLayer {
-    fn new(p: Path, norm: Norm, channels: i64) -> Result<Self> {
+    fn new(p: Path, norm: VggNorm, channels: i64) -> Result<Self> {
         Ok(match norm {
-            Norm::None => Self::None,
-            Norm::Batch => Self::Batch(layers::batch_norm2d(p, channels)),
-            Norm::Group(groups) if groups > 0 && channels % groups == 0 => {
+            VggNorm::None => Self::None,
+            VggNorm::Batch => Self::Batch(layers::batch_norm2d(p, channels)),
+            VggNorm::Group(groups) if groups > 0 && channels % groups == 0 => {
                 Self::Group(nn::group_norm(p, groups, channels, Default::default()))
             }
-            Norm::Group(groups) => {
+            VggNorm::Group(groups) => {
                 return Err(Error::value("groups of the norm", format!("a divisor of {channels}"), groups));
             }
         })
@@ -56,14 +56,14 @@ pub struct VggConfig {
     /// Widths of the 3x3 convolutions by stage; 2x2 max-pooling ends every stage.
     pub stages: Vec<Vec<i64>>,
     /// What follows each convolution, before its ReLU.
-    pub norm: Norm,
+    pub norm: VggNorm,
 }
 
 impl VggConfig {
     /// VGG-11 for RGB images (Simonyan and Zisserman, 2015; arXiv 1409.1556), without its classifier and without norms.
     pub fn vgg11() -> Self {
         let stages = vec![vec![64], vec![128], vec![256, 256], vec![512, 512], vec![512, 512]];
-        Self { channels: 3, stages, norm: Norm::None }
+        Self { channels: 3, stages, norm: VggNorm::None }
     }
 
     /// Width of the output for square images of a side.

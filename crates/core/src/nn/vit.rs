@@ -1,6 +1,6 @@
 //! Vision transformers (Dosovitskiy et al., 2021): pre-norm blocks, GELU, learned positions, class token.
 
-use super::Scores;
+use super::AttentionScores;
 use super::attention::{Attention, AttentionConfig, Place};
 use super::{PatchEmbedding, layers};
 use crate::optim::StateDict;
@@ -67,7 +67,7 @@ impl EncoderBlocks {
     /// Heads that do not divide the width.
     pub fn new(p: &Path, width: i64, depth: usize, heads: i64, mlp_ratio: i64) -> Result<Self> {
         let bias = (true, true);
-        let (head_width, rotary, scores) = (None, None, Scores::default());
+        let (head_width, rotary, scores) = (None, None, AttentionScores::default());
         let attention =
             AttentionConfig { width, heads, kv_heads: heads, head_width, bias, causal: false, rotary, scores };
         let blocks = (0..depth).map(|i| {

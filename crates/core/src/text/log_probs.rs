@@ -106,7 +106,7 @@ pub fn response_loss(model: &Gpt, tokens: &Tensor, response: &Tensor) -> Result<
 /// which gradients flow. The first token is predicted from the prefix, so that it counts where `response` says so.
 ///
 /// # Errors
-/// As [`Gpt::hidden_of`]; a mask of another shape or type; a prefix of another batch or without embeddings.
+/// As [`Gpt::hidden_of_embeddings`]; a mask of another shape or type; a prefix of another batch or without embeddings.
 pub fn response_log_probs_after(model: &Gpt, prefix: &Tensor, tokens: &Tensor, response: &Tensor) -> Result<Tensor> {
     check_response(tokens, response)?;
     let (batch, length) = match tokens.size()[..] {
@@ -118,7 +118,7 @@ pub fn response_log_probs_after(model: &Gpt, prefix: &Tensor, tokens: &Tensor, r
         _ => return Err(Error::shape("prefix", format!("[{batch}, 1 or more, width]"), prefix)),
     };
     let words = model.embed(&tokens.narrow(1, 0, length - 1))?;
-    let hidden = model.hidden_of(&Tensor::f_cat(&[prefix, &words], 1)?, None)?.narrow(1, before - 1, length);
+    let hidden = model.hidden_of_embeddings(&Tensor::f_cat(&[prefix, &words], 1)?, None)?.narrow(1, before - 1, length);
     let targets = tokens.masked_fill(&response.logical_not(), -1);
     selected_log_probs(&hidden, model.head(), &targets)
 }

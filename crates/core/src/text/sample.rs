@@ -71,7 +71,7 @@ impl<'a> Sampler<'a> {
         if length == 0 {
             return Err(Error::shape("prompts", "at least one token each", prompts));
         }
-        let cache = self.model.cache_of(batch, length + self.config.max_new, prompts.device());
+        let cache = self.model.cache_with_capacity(batch, length + self.config.max_new, prompts.device());
         tch::no_grad(|| self.run(prompts, cache))
     }
 
@@ -121,7 +121,7 @@ impl<'a> Sampler<'a> {
         let stop = Tensor::from_slice(&self.config.stop).to_device(prompts.device());
         let mut length = 0;
         for at in 0..self.config.max_new {
-            let hidden = self.model.hidden_of(&input, Some(&mut cache))?;
+            let hidden = self.model.hidden_of_embeddings(&input, Some(&mut cache))?;
             let mut next = self.choose(&self.model.project(&hidden.select(1, -1)));
             let _ = out.select(1, at).index_put_(&[Some(&rows)], &next, false);
             length = at + 1;

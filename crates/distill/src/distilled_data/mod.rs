@@ -16,4 +16,4 @@ pub(crate) use recipe::cross_entropy;
 pub use recipe::{GradientPenalty, PenaltyNorm, Ramp, Recipe, gradient_penalty};
 pub(crate) use select::Shuffled;
 pub use select::{nearest, random_per_class, representative};
-pub use unroll::{Inner, unroll};
+pub use unroll::{InnerLoop, unroll};

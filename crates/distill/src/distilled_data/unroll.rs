@@ -7,7 +7,7 @@ use tch::Tensor;
 
 /// The inner loop of a bilevel method: `steps` of gradient descent with momentum.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Inner {
+pub struct InnerLoop {
     /// Number of steps `N`.
     pub steps: usize,
     /// `m` of `v <- m v + g`, in `[0, 1)`.
@@ -23,11 +23,11 @@ pub struct Inner {
 /// and to what `loss` depends on, through gradients and momentum. `start` is detached. Memory grows with the steps in the graph.
 ///
 /// ```
-/// use autodidact_distill::distilled_data::{Inner, unroll};
+/// use autodidact_distill::distilled_data::{InnerLoop, unroll};
 /// use tch::{Kind, Tensor};
 /// // loss (theta x)^2 / 2 from theta = 1 at x = 2 with step 0.1: theta_1 = 1 - 0.1*4
 /// let [x, a] = [2.0, 0.1].map(|v: f64| Tensor::from(v).set_requires_grad(true));
-/// let inner = Inner { steps: 1, momentum: 0.9, kept: None };
+/// let inner = InnerLoop { steps: 1, momentum: 0.9, kept: None };
 /// let path = unroll(&Tensor::from_slice(&[1.0]), &a, inner, |_, t| Ok((t * &x).square().sum(Kind::Double) / 2.0))?;
 /// path[1].square().sum(Kind::Double).backward();
 /// assert!((path[1].double_value(&[0]) - 0.6).abs() < 1e-12);
@@ -41,10 +41,10 @@ pub struct Inner {
 pub fn unroll(
     start: &Tensor,
     step_size: &Tensor,
-    inner: Inner,
+    inner: InnerLoop,
     mut loss: impl FnMut(usize, &Tensor) -> Result<Tensor>,
 ) -> Result<Vec<Tensor>> {
-    let Inner { steps, momentum, kept } = inner;
+    let InnerLoop { steps, momentum, kept } = inner;
     check_range("inner steps", steps as f64, 1.0..)?;
     check_range("inner momentum", momentum, 0.0..1.0)?;
     if start.dim() != 1 {

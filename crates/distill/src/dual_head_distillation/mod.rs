@@ -97,21 +97,13 @@ impl Default for Dhkd {
 
 /// The two losses of [`Dhkd`], scalars with their weights.
 #[derive(Debug)]
-pub struct DhkdTerms {
+pub struct DhkdOutput {
+    /// Their sum.
+    pub total: Tensor,
     /// `gamma CE` of the main head.
     pub cross_entropy: Tensor,
     /// `alpha BinaryKL-Norm` of the auxiliary head; `None` when its weight is 0, so that it costs nothing.
     pub logit_loss: Option<Tensor>,
-}
-
-impl DhkdTerms {
-    /// Their sum.
-    pub fn total(&self) -> Tensor {
-        match &self.logit_loss {
-            Some(loss) => &self.cross_entropy + loss,
-            None => self.cross_entropy.shallow_clone(),
-        }
-    }
 }
 
 impl Dhkd {
@@ -131,7 +123,7 @@ impl Dhkd {
         teacher: &Tensor,
         y: &Tensor,
         epoch: usize,
-    ) -> Result<DhkdTerms> {
+    ) -> Result<DhkdOutput> {
         let (b, c) = check_logits(main, auxiliary)?;
         check_class_indices("labels", y, b, c)?;
         check_range("gamma", self.gamma, 0.0..)?;
@@ -144,7 +136,8 @@ impl Dhkd {
             true => Some(binary_kl_norm(auxiliary, teacher, self.tau)? * self.alpha),
             false => None,
         };
-        Ok(DhkdTerms { cross_entropy, logit_loss })
+        let total = logit_loss.as_ref().map_or_else(|| cross_entropy.shallow_clone(), |loss| &cross_entropy + loss);
+        Ok(DhkdOutput { total, cross_entropy, logit_loss })
     }
 }
 

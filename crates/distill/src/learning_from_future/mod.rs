@@ -55,7 +55,7 @@ mod tasks;
 
 pub use mixing::{class_masks, cut_masks, mix};
 pub use pixels::{PixelLabels, confidence_weight, entropy_drop_mask, weighted_pixel_ce};
-pub use tasks::{DomainMix, DomainMixConfig, Domains, Partly, SemiSupervised, SemiSupervisedConfig};
+pub use tasks::{DomainMix, DomainMixConfig, Domains, PartlyLabelled, SemiSupervised, SemiSupervisedConfig};
 
 use autodidact_core::error::check_range;
 use autodidact_core::optim::{Ema, Optimizer, Snapshot, StateDict};

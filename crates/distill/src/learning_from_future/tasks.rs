@@ -116,7 +116,7 @@ impl Task for DomainMix<'_> {
 
 /// A batch of labelled and unlabelled images of one domain.
 #[derive(Debug)]
-pub struct Partly {
+pub struct PartlyLabelled {
     /// Labelled images, `[B, C, H, W]`.
     pub images: Tensor,
     /// Their classes, `Int64 [B, H, W]`, 255 where there is none.
@@ -173,14 +173,14 @@ impl<'a> SemiSupervised<'a> {
 }
 
 impl Task for SemiSupervised<'_> {
-    type Batch = Partly;
+    type Batch = PartlyLabelled;
     type Labels = Tensor;
 
-    fn label(&mut self, batch: &Partly) -> Result<Tensor> {
+    fn label(&mut self, batch: &PartlyLabelled) -> Result<Tensor> {
         Ok(self.teacher.forward_t(&batch.unlabelled, false).argmax(1, false))
     }
 
-    fn loss(&mut self, batch: &Partly, teacher: &Tensor) -> Result<Tensor> {
+    fn loss(&mut self, batch: &PartlyLabelled, teacher: &Tensor) -> Result<Tensor> {
         let (mut images, mut labels) = (batch.unlabelled.shallow_clone(), teacher.shallow_clone());
         if self.rng.random_bool(self.config.mix) {
             let [b, h, w] = labels.size()[..] else {

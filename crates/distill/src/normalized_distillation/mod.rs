@@ -20,7 +20,7 @@
 
 mod uskd;
 
-pub use uskd::{RankScore, Uskd, UskdConfig, UskdTerms, rank_score, soft_target_label, zipf_labels};
+pub use uskd::{RankScore, Uskd, UskdConfig, UskdOutput, rank_score, soft_target_label, zipf_labels};
 
 use crate::logits::{at, check_logits, hidden_log_softmax, mean, row_sum};
 use autodidact_core::device::in_full_precision;
@@ -47,18 +47,13 @@ impl Default for Nkd {
 
 /// The two parts of NKD, scalars with their weights.
 #[derive(Debug)]
-pub struct NkdTerms {
+pub struct NkdOutput {
+    /// Their sum, to be added to the cross entropy with weight 1.
+    pub total: Tensor,
     /// `-mean_b T_y log S_y`, at temperature 1.
     pub target: Tensor,
     /// `-gamma lambda^2 mean_b sum_{i != y} N_i(t) log N_i(s)`.
     pub non_target: Tensor,
-}
-
-impl NkdTerms {
-    /// Their sum, to be added to the cross entropy with weight 1.
-    pub fn total(&self) -> Tensor {
-        &self.target + &self.non_target
-    }
 }
 
 impl Nkd {
@@ -72,7 +67,7 @@ impl Nkd {
     ///
     /// # Errors
     /// Shapes that differ, labels outside the classes, a temperature not above 0.
-    pub fn forward(&self, student: &Tensor, teacher: &Tensor, labels: &Tensor) -> Result<NkdTerms> {
+    pub fn forward(&self, student: &Tensor, teacher: &Tensor, labels: &Tensor) -> Result<NkdOutput> {
         let (b, c) = check_logits(student, teacher)?;
         check_range("temperature", self.temperature, f64::MIN_POSITIVE..)?;
         check_range("gamma", self.gamma, 0.0..)?;
@@ -90,7 +85,8 @@ impl Nkd {
             let others_t = hidden_log_softmax(&t, &own, self.temperature).exp();
             let others_s = hidden_log_softmax(&s, &own, self.temperature);
             let scale = self.gamma * self.temperature * self.temperature;
-            Ok(NkdTerms { target, non_target: mean(&row_sum(&(others_t * others_s))) * -scale })
+            let non_target = mean(&row_sum(&(others_t * others_s))) * -scale;
+            Ok(NkdOutput { total: &target + &non_target, target, non_target })
         })
     }
 }

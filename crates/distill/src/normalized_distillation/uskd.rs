@@ -65,20 +65,15 @@ impl UskdConfig {
 
 /// The parts of USKD, scalars with their weights.
 #[derive(Debug)]
-pub struct UskdTerms {
+pub struct UskdOutput {
+    /// Their sum, to be added to the cross entropy with weight 1.
+    pub total: Tensor,
     /// `-alpha mean_b P log S_y`.
     pub target: Tensor,
     /// `-beta mean_b sum_{i != y} z_i log N_i(s)`.
     pub non_target: Tensor,
     /// `-mu mean_b sum_i q_i log softmax(w)_i`.
     pub weak: Tensor,
-}
-
-impl UskdTerms {
-    /// Their sum, to be added to the cross entropy with weight 1.
-    pub fn total(&self) -> Tensor {
-        &self.target + &self.non_target + &self.weak
-    }
 }
 
 /// USKD with its weakly supervised head, a linear layer on an intermediate feature, needed in training alone.
@@ -109,7 +104,7 @@ impl Uskd {
     ///
     /// # Errors
     /// Shapes that do not match, labels outside the classes.
-    pub fn forward(&self, feature: &Tensor, logits: &Tensor, labels: &Tensor) -> Result<UskdTerms> {
+    pub fn forward(&self, feature: &Tensor, logits: &Tensor, labels: &Tensor) -> Result<UskdOutput> {
         let (b, c) = check_matrix("logits", logits)?;
         if b < 1 || c < 2 || c != self.head.ws.size()[0] {
             return Err(Error::shape("logits", format!("[B, {}]", self.head.ws.size()[0]), logits));
@@ -135,11 +130,10 @@ impl Uskd {
             let scores = rank_score(&logits.detach(), &weak.detach(), &classes, self.config.rank_score)?;
             let zipf = zipf_labels(&scores, &classes, self.config.zipf_exponent)?;
             let others = hidden_log_softmax(&logits, &classes, 1.0);
-            Ok(UskdTerms {
-                target: mean(&row_sum(&(label * log_at))) * -self.config.alpha,
-                non_target: mean(&row_sum(&(zipf * others))) * -self.config.beta,
-                weak: mean(&row_sum(&((hard * (1.0 - self.config.smoothing) + uniform) * log_w))) * -self.config.mu,
-            })
+            let target = mean(&row_sum(&(label * log_at))) * -self.config.alpha;
+            let non_target = mean(&row_sum(&(zipf * others))) * -self.config.beta;
+            let weak = mean(&row_sum(&((hard * (1.0 - self.config.smoothing) + uniform) * log_w))) * -self.config.mu;
+            Ok(UskdOutput { total: &target + &non_target + &weak, target, non_target, weak })
         })
     }
 

@@ -45,7 +45,7 @@ const EPS: f64 = 1e-6;
 
 /// What a masked autoencoder makes of images.
 #[derive(Debug)]
-pub struct MaeLoss {
+pub struct MaeOutput {
     /// Mean over the hidden patches of the mean squared error of their pixels.
     pub loss: Tensor,
     /// 1 at hidden patches: `[N, patches]`.
@@ -139,7 +139,7 @@ impl Mae {
     ///
     /// # Errors
     /// Images of another size, noise of another shape.
-    pub fn forward(&self, images: &Tensor, noise: &Tensor) -> Result<MaeLoss> {
+    pub fn forward(&self, images: &Tensor, noise: &Tensor) -> Result<MaeOutput> {
         let patches = self.encoder.embed(images)?;
         let (n, count, width) = patches.size3()?;
         if noise.size() != [n, count] {
@@ -161,7 +161,7 @@ impl Mae {
         let error = (&prediction - target).square().mean_dim([-1i64].as_slice(), false, prediction.kind());
         // Every image hides as many.
         let hidden = (n * (count - visible)) as f64;
-        Ok(MaeLoss { loss: (error * &mask).sum(prediction.kind()) / hidden, mask, prediction })
+        Ok(MaeOutput { loss: (error * &mask).sum(prediction.kind()) / hidden, mask, prediction })
     }
 
     /// Pixels from the encoder's tokens `[N, 1 + visible, width]` and the place of every patch in the shuffled order.

@@ -17,7 +17,7 @@
 
 mod mae;
 
-pub use mae::{Mae, MaeConfig, MaeLoss, patchify};
+pub use mae::{Mae, MaeConfig, MaeOutput, patchify};
 
 use autodidact_core::error::{check_matrix, check_range};
 use autodidact_core::optim::StateDict;
@@ -51,19 +51,13 @@ pub fn distill_representation(student: &Tensor, teacher: &Tensor) -> Result<Tens
 
 /// Parts of the student's loss, scalars.
 #[derive(Debug)]
-pub struct SelfDistillationLoss {
+pub struct SelfDistillationOutput {
+    /// What is minimised: `mae + weight * distance`.
+    pub total: Tensor,
     /// Masked autoencoding.
     pub mae: Tensor,
     /// Distance of representations, without its weight.
     pub distance: Tensor,
-    weight: f64,
-}
-
-impl SelfDistillationLoss {
-    /// `mae + weight * distance`.
-    pub fn total(&self) -> Tensor {
-        &self.mae + &self.distance * self.weight
-    }
 }
 
 /// Self-distillation of a masked autoencoder.
@@ -107,12 +101,12 @@ impl SelfDistillation {
         teacher: &Mae,
         images: &Tensor,
         noise: &Tensor,
-    ) -> Result<SelfDistillationLoss> {
+    ) -> Result<SelfDistillationOutput> {
         check_range("distillation weight", self.weight, 0.0..)?;
         let mae = student.forward(images, noise)?.loss;
         let target = tch::no_grad(|| self.represent(teacher, images))?;
         let distance = distill_representation(&self.represent(student, images)?, &target)?;
-        Ok(SelfDistillationLoss { mae, distance, weight: self.weight })
+        Ok(SelfDistillationOutput { total: &mae + &distance * self.weight, mae, distance })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Matching a student's trajectory with an expert's.
 
 use super::buffer::TrajectoryBuffer;
-use crate::distilled_data::{DiffAugment, FlatConvNet, Inner, unroll};
+use crate::distilled_data::{DiffAugment, FlatConvNet, InnerLoop, unroll};
 use crate::distilled_data::{Shuffled, cross_entropy};
 use autodidact_core::error::{check_class_indices, check_range};
 use autodidact_core::seed::Rng;
@@ -27,7 +27,7 @@ pub enum Intermediate {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrajectoryMatching {
     /// The student's `N` steps, their momentum and how many of them are differentiated through.
-    pub inner: Inner,
+    pub inner: InnerLoop,
     /// Images in a batch of the student; all if `None`.
     pub batch: Option<usize>,
     /// The expert's epochs `M` that the student is to make up for.
@@ -47,7 +47,7 @@ pub struct TrajectoryMatching {
 impl Default for TrajectoryMatching {
     fn default() -> Self {
         Self {
-            inner: Inner { steps: 30, momentum: 0.9, kept: None },
+            inner: InnerLoop { steps: 30, momentum: 0.9, kept: None },
             batch: None,
             expert_epochs: 2,
             max_start: 20,
@@ -61,23 +61,15 @@ impl Default for TrajectoryMatching {
 
 /// The parts of the loss, scalars.
 #[derive(Debug)]
-pub struct MatchingLosses {
+pub struct MatchingOutput {
+    /// What is minimised: the distance after the last step, and those between.
+    pub total: Tensor,
     /// Start epoch `s`.
     pub start: usize,
     /// Normalised squared distance after the last step.
     pub last: Tensor,
     /// Weighted sum of those at the epochs between, if there are any.
     pub intermediate: Option<Tensor>,
-}
-
-impl MatchingLosses {
-    /// Their sum.
-    pub fn total(&self) -> Tensor {
-        match &self.intermediate {
-            Some(i) => &self.last + i,
-            None => self.last.shallow_clone(),
-        }
-    }
 }
 
 /// Weight of the student's loss at start epoch `s`: with `h = floor(s_max/2)`, `log_5(s - h + 8)` from `h` on and
@@ -97,7 +89,7 @@ pub fn intermediate_steps(steps: usize, epochs: usize) -> Vec<usize> {
 ///
 /// # Errors
 /// Vectors of different lengths.
-pub fn normalized_distance(a: &Tensor, target: &Tensor, start: &Tensor) -> Result<Tensor> {
+pub fn normalised_distance(a: &Tensor, target: &Tensor, start: &Tensor) -> Result<Tensor> {
     if a.size() != target.size() || start.size() != target.size() {
         return Err(Error::shape("parameters", format!("{:?}, as the target", target.size()), a));
     }
@@ -129,7 +121,7 @@ impl TrajectoryMatching {
     /// Trajectory matching without any of the paper's additions (Cazenavette et al., 2022), CIFAR-10 with ten images per class.
     pub fn mtt() -> Self {
         Self {
-            inner: Inner { momentum: 0.0, ..Self::default().inner },
+            inner: InnerLoop { momentum: 0.0, ..Self::default().inner },
             balance: false,
             intermediate: Intermediate::Off,
             perturbation: 0.0,
@@ -170,7 +162,7 @@ impl TrajectoryMatching {
         (x, y): (&Tensor, &Tensor),
         step_size: &Tensor,
         rng: &mut Rng,
-    ) -> Result<MatchingLosses> {
+    ) -> Result<MatchingOutput> {
         let trajectory = buffer.sample(rng)?;
         self.check(buffer.epochs())?;
         let start = rng.random_range(0..self.max_start);
@@ -189,7 +181,7 @@ impl TrajectoryMatching {
         (x, y): (&Tensor, &Tensor),
         step_size: &Tensor,
         rng: &mut Rng,
-    ) -> Result<MatchingLosses> {
+    ) -> Result<MatchingOutput> {
         let images = x.size().first().copied().unwrap_or(0);
         check_class_indices("labels", y, images, net.config().classes)?;
         if images < 1 {
@@ -212,7 +204,7 @@ impl TrajectoryMatching {
             }
             Ok(cross_entropy(&net.forward(theta, &images)?, &of(y)) * weight)
         })?;
-        let last = normalized_distance(&path[self.inner.steps], &at(start + self.expert_epochs)?, &theta)?;
+        let last = normalised_distance(&path[self.inner.steps], &at(start + self.expert_epochs)?, &theta)?;
         let mut intermediate: Option<Tensor> = None;
         if self.intermediate != Intermediate::Off {
             let steps = intermediate_steps(self.inner.steps, self.expert_epochs);
@@ -221,13 +213,14 @@ impl TrajectoryMatching {
                     Intermediate::Adaptive => i as f64 / self.expert_epochs as f64,
                     _ => 1.0,
                 };
-                let part = normalized_distance(&path[step], &at(start + i)?, &theta)? * weight;
+                let part = normalised_distance(&path[step], &at(start + i)?, &theta)? * weight;
                 intermediate = Some(match intermediate {
                     Some(sum) => sum + part,
                     None => part,
                 });
             }
         }
-        Ok(MatchingLosses { start, last, intermediate })
+        let total = intermediate.as_ref().map_or_else(|| last.shallow_clone(), |i| &last + i);
+        Ok(MatchingOutput { total, start, last, intermediate })
     }
 }

@@ -14,7 +14,7 @@
 //!
 //! ```
 //! use autodidact_core::seed::rng;
-//! use autodidact_distill::distilled_data::{FlatConvNet, FlatConvNetConfig, Inner, Recipe};
+//! use autodidact_distill::distilled_data::{FlatConvNet, FlatConvNetConfig, InnerLoop, Recipe};
 //! use autodidact_distill::smooth_trajectories::{TrajectoryBuffer, TrajectoryMatching};
 //! use tch::{Device, Kind, Tensor};
 //!
@@ -25,13 +25,13 @@
 //! let mut buffer = TrajectoryBuffer::default();
 //! buffer.push(recipe.trajectory(&net, (&real, &labels), &mut rng(0, &["expert"]))?)?;
 //!
-//! let matching = TrajectoryMatching { inner: Inner { steps: 4, momentum: 0.0, kept: None }, ..TrajectoryMatching::mtt() };
+//! let matching = TrajectoryMatching { inner: InnerLoop { steps: 4, momentum: 0.0, kept: None }, ..TrajectoryMatching::mtt() };
 //! let matching = TrajectoryMatching { expert_epochs: 1, max_start: 2, augment: None, ..matching };
 //! let images = real.narrow(0, 0, 2).copy().set_requires_grad(true);
 //! let step_size = Tensor::from(0.01f32).set_requires_grad(true);
 //! let data = (&images, &labels.narrow(0, 0, 2));
 //! let losses = matching.forward(&net, &buffer, data, &step_size, &mut rng(0, &["matching"]))?;
-//! losses.total().backward();
+//! losses.total.backward();
 //! assert_eq!(images.grad().size(), [2, 1, 8, 8]);
 //! # Ok::<(), autodidact_core::Error>(())
 //! ```
@@ -41,7 +41,7 @@ mod matching;
 
 pub use buffer::{Smoothness, TrajectoryBuffer};
 pub use matching::{
-    Intermediate, MatchingLosses, TrajectoryMatching, balance_factor, intermediate_steps, normalized_distance,
+    Intermediate, MatchingOutput, TrajectoryMatching, balance_factor, intermediate_steps, normalised_distance,
     perturb_convolutions,
 };
 

@@ -23,7 +23,7 @@ impl<R> Judged<R> {
 
 /// Which reviews pairs are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Which {
+pub enum Corrections {
     /// Those that fixed a wrong answer (type 2).
     Fix,
     /// Those that broke a right one (type 3).
@@ -45,10 +45,10 @@ pub struct ResponsePair<R> {
 
 /// The pairs of records, in their order: the right answer chosen, the wrong one rejected. Both are answers to the question alone;
 /// whoever trains on them leaves the review out of the prompt.
-pub fn self_correction_pairs<R: Clone>(records: &[Judged<R>], which: Which) -> Vec<ResponsePair<R>> {
+pub fn self_correction_pairs<R: Clone>(records: &[Judged<R>], which: Corrections) -> Vec<ResponsePair<R>> {
     let wanted = |r: &Judged<R>| match r.correction() {
-        CorrectionType::Fix => which != Which::Break,
-        CorrectionType::Break => which != Which::Fix,
+        CorrectionType::Fix => which != Corrections::Break,
+        CorrectionType::Break => which != Corrections::Fix,
         CorrectionType::Keep | CorrectionType::Fail => false,
     };
     let of = |(question, r): (usize, &Judged<R>)| {

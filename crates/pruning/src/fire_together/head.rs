@@ -93,7 +93,7 @@ impl MaskHead {
     }
 
     /// Sets the head to say yes to every filter.
-    pub fn say_yes(&self) {
+    pub fn open(&self) {
         tch::no_grad(|| {
             let _ = self.linear.ws.shallow_clone().zero_();
             if let Some(b) = &self.linear.bs {

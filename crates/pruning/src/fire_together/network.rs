@@ -153,7 +153,7 @@ impl GatedNet {
 
     /// Sets all heads to say yes to every filter: the dense network, from which heads may start to learn.
     pub fn open_heads(&self) {
-        self.layers.iter().for_each(|l| l.head.say_yes());
+        self.layers.iter().for_each(|l| l.head.open());
     }
 
     /// Whether heads read a softmax over the channels.

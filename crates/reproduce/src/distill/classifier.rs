@@ -5,9 +5,9 @@ use crate::runner::Context;
 use crate::vision::{Part, in_parts};
 use anyhow::{Result, ensure};
 use autodidact_core::error::check_range;
-use autodidact_core::landscape::{put, values};
+use autodidact_core::landscape::{load_state_dict, state_dict};
 use autodidact_core::metrics::accuracy;
-use autodidact_core::nn::{CifarResNet, Depth, ResNet, ResNetConfig, Stem, layers};
+use autodidact_core::nn::{CifarResNet, ResNet, ResNetConfig, ResNetDepth, ResNetStem, layers};
 use autodidact_core::optim::{Group, Optimizer, Rule, Sgd};
 use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::train::{History, Progress, Step, TrainConfig, Trainer};
@@ -256,8 +256,8 @@ impl Net {
                 (Body::Small { blocks, hidden: layer }, *hidden, widths[1])
             }
             Network::Resnet18 | Network::Resnet34 => {
-                let depth = if *network == Network::Resnet18 { Depth::D18 } else { Depth::D34 };
-                let config = ResNetConfig { channels, ..ResNetConfig::new(depth, Stem::Cifar) };
+                let depth = if *network == Network::Resnet18 { ResNetDepth::D18 } else { ResNetDepth::D34 };
+                let config = ResNetConfig { channels, ..ResNetConfig::new(depth, ResNetStem::Cifar) };
                 let features = config.features();
                 (Body::ResNet(Box::new(ResNet::new(&p / "encoder", &config))), features, features / 2)
             }
@@ -378,9 +378,9 @@ pub fn teacher(setting: &Setting, smoothing: f64, data: &Data, context: &mut Con
         )?;
         // The run is finished; the folder would keep it.
         std::fs::remove_file(place.0).ok();
-        Ok(values(&fresh.vs))
+        Ok(state_dict(&fresh.vs))
     })?;
-    put(&fresh.vs, &weights)?;
+    load_state_dict(&fresh.vs, &weights)?;
     Ok(fresh)
 }
 

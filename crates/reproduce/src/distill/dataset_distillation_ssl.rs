@@ -20,7 +20,7 @@ use crate::verdict::Finding;
 use anyhow::{Result, bail, ensure};
 use autodidact_core::error::check_range;
 use autodidact_distill::dataset_distillation_ssl::{InnerTraining, KrrStConfig, PooledConvNet};
-use autodidact_distill::distilled_data::{Inner, Recipe};
+use autodidact_distill::distilled_data::{InnerLoop, Recipe};
 use autodidact_distill::smooth_trajectories::TrajectoryMatching;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ struct Bias {
     samples: usize,
     outer: i64,
     /// The inner loop.
-    inner: Inner,
+    inner: InnerLoop,
     step_size: f64,
 }
 
@@ -319,7 +319,7 @@ impl Experiment for DatasetDistillationSsl {
     fn config(&self, scale: Scale) -> Value {
         let expert = Recipe { epochs: 5, batch: 128, lr: 0.01, momentum: 0.9, augment: None, ..Recipe::default() };
         let matching = TrajectoryMatching {
-            inner: Inner { steps: 8, momentum: 0.0, kept: None },
+            inner: InnerLoop { steps: 8, momentum: 0.0, kept: None },
             expert_epochs: 1,
             max_start: 4,
             ..TrajectoryMatching::mtt()
@@ -352,7 +352,7 @@ impl Experiment for DatasetDistillationSsl {
                 images: 20,
                 samples: 200,
                 outer: 100,
-                inner: Inner { steps: 5, momentum: 0.0, kept: None },
+                inner: InnerLoop { steps: 5, momentum: 0.0, kept: None },
                 step_size: 0.003,
             },
             epochs: 250,

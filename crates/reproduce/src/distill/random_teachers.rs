@@ -16,7 +16,7 @@ use crate::verdict::Finding;
 use crate::vision::check_side;
 use anyhow::{Result, bail, ensure};
 use autodidact_core::error::check_range;
-use autodidact_core::nn::Norm;
+use autodidact_core::nn::VggNorm;
 use autodidact_distill::random_teachers::LOCAL;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ pub struct RandomTeachers;
 #[serde(rename_all = "lowercase")]
 enum Network {
     /// VGG of the configured stages with a norm.
-    Vgg(Norm),
+    Vgg(VggNorm),
     /// ResNet-18 with the CIFAR stem.
     Resnet18,
 }
@@ -158,7 +158,8 @@ impl Config {
             steps: self.steps,
             sgd: false,
         };
-        let slow = |alpha, sgd, steps| Distillation { network: Network::Vgg(Norm::None), alpha, sgd, steps, ..local };
+        let slow =
+            |alpha, sgd, steps| Distillation { network: Network::Vgg(VggNorm::None), alpha, sgd, steps, ..local };
         let distilled = |name: String, d, all| (name, Arm::Distilled(d), all);
         let mut arms = vec![
             distilled(LOCAL_ARM.into(), local, true),
@@ -171,7 +172,7 @@ impl Config {
                 .iter()
                 .map(|n| distilled(count_arm(*n), Distillation { input: Input::Images(*n), ..local }, false)),
         );
-        let norm = Distillation { network: Network::Vgg(Norm::Group(1)), ..local };
+        let norm = Distillation { network: Network::Vgg(VggNorm::Group(1)), ..local };
         arms.push(distilled(GROUP.into(), norm, false));
         arms.push(distilled(NO_NORM.into(), slow(LOCAL, false, self.slow_steps), false));
         arms.push(distilled(SGD.into(), slow(0.0, true, self.sgd_steps), false));
@@ -335,7 +336,7 @@ impl Experiment for RandomTeachers {
             images: 5000,
             test: 4000,
             side: 16,
-            network: Network::Vgg(Norm::Batch),
+            network: Network::Vgg(VggNorm::Batch),
             stages: vec![vec![16], vec![32], vec![64, 64]],
             hidden: vec![256, 256],
             bottleneck: 64,

@@ -14,7 +14,7 @@ use crate::runner::Context;
 use crate::verdict::Finding;
 use anyhow::{Result, bail};
 use autodidact_core::error::check_range;
-use autodidact_distill::distilled_data::{GradientPenalty, Inner, PenaltyNorm, Ramp, Recipe};
+use autodidact_distill::distilled_data::{GradientPenalty, InnerLoop, PenaltyNorm, Ramp, Recipe};
 use autodidact_distill::smooth_trajectories::{Intermediate, TrajectoryMatching, smooth_expert, strong_expert};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -143,7 +143,7 @@ impl Setting {
     fn methods(&self) -> Vec<(&'static str, Method)> {
         let full = self.matching.clone();
         let mtt = TrajectoryMatching {
-            inner: Inner { momentum: 0.0, ..full.inner },
+            inner: InnerLoop { momentum: 0.0, ..full.inner },
             balance: false,
             intermediate: Intermediate::Off,
             perturbation: 0.0,
@@ -305,7 +305,7 @@ impl Experiment for SmoothTrajectories {
             ..Recipe::default()
         };
         let matching = TrajectoryMatching {
-            inner: Inner { steps: 15, momentum: 0.9, kept: None },
+            inner: InnerLoop { steps: 15, momentum: 0.9, kept: None },
             expert_epochs: 3,
             max_start: 8,
             perturbation: 0.1,

@@ -5,7 +5,7 @@ use crate::plot::{Plot, Series};
 use crate::results::Results;
 use crate::runner::Context;
 use anyhow::Result;
-use autodidact_core::landscape::values;
+use autodidact_core::landscape::state_dict;
 use autodidact_core::nn::Gpt;
 use autodidact_core::optim::StateDict;
 use autodidact_core::schedule::{Schedule, Shape};
@@ -78,7 +78,7 @@ impl Base {
                 context.progress(done, self.training.steps, loss);
                 Ok(())
             })?;
-            Ok(values(&policy.vs))
+            Ok(state_dict(&policy.vs))
         })
     }
 

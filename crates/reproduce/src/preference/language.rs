@@ -1,7 +1,7 @@
 //! Language models of the preference experiments: sizes, sequences, supervised training, sampling, log-probabilities.
 
 use anyhow::Result;
-use autodidact_core::landscape::put;
+use autodidact_core::landscape::load_state_dict;
 use autodidact_core::nn::{Gpt, GptConfig};
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule, StateDict};
 use autodidact_core::schedule::{Schedule, Shape};
@@ -57,7 +57,7 @@ impl Policy {
     /// Given weights.
     pub fn with(lm: LmSize, vocabulary: i64, weights: &StateDict, device: Device) -> Result<Self> {
         let policy = Self::new(lm, vocabulary, 0, device)?;
-        put(&policy.vs, weights)?;
+        load_state_dict(&policy.vs, weights)?;
         Ok(policy)
     }
 }

@@ -17,7 +17,7 @@ use crate::verdict::Finding;
 use anyhow::{Context as _, Result};
 use autodidact_core::{error::check_range, seed};
 use autodidact_datasets::synthetic::{AnswerFault, VisualQuestion};
-use autodidact_preference::self_correction_learning::{TransitionCounts, Which, iterate_review};
+use autodidact_preference::self_correction_learning::{Corrections, TransitionCounts, iterate_review};
 use model::{Quiz, Vlm, percent};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -104,7 +104,7 @@ enum Arm {
     /// Nothing, after pre-training with another share of reviews.
     Share(f64),
     /// Pairs of answers before and after a review.
-    Scl { which: Which, sft_mix: f64, portion: f64 },
+    Scl { which: Corrections, sft_mix: f64, portion: f64 },
     /// Pairs of samples without a review.
     Independent,
     /// The likelihood of the chosen answers of SCL's pairs.
@@ -167,14 +167,14 @@ impl Config {
         let scl = |which, sft_mix, portion| Arm::Scl { which, sft_mix, portion };
         let mut arms = vec![
             (BASE.to_owned(), Arm::Base),
-            (SCL.to_owned(), scl(Which::Both, 0.0, 1.0)),
-            (mixed_arm(self.sft_mix), scl(Which::Both, self.sft_mix, 1.0)),
-            (FIX.to_owned(), scl(Which::Fix, 0.0, 1.0)),
-            (BREAK.to_owned(), scl(Which::Break, 0.0, 1.0)),
+            (SCL.to_owned(), scl(Corrections::Both, 0.0, 1.0)),
+            (mixed_arm(self.sft_mix), scl(Corrections::Both, self.sft_mix, 1.0)),
+            (FIX.to_owned(), scl(Corrections::Fix, 0.0, 1.0)),
+            (BREAK.to_owned(), scl(Corrections::Break, 0.0, 1.0)),
             (INDEPENDENT.to_owned(), Arm::Independent),
             (SFT.to_owned(), Arm::Sft),
         ];
-        arms.extend(self.portions.iter().map(|&p| (portion_arm(p), scl(Which::Both, 0.0, p))));
+        arms.extend(self.portions.iter().map(|&p| (portion_arm(p), scl(Corrections::Both, 0.0, p))));
         arms.extend(self.other_shares.iter().map(|&s| (share_arm(s), Arm::Share(s))));
         arms
     }

@@ -15,7 +15,7 @@ use crate::vision::{Images, check_side};
 use anyhow::{Context as _, Result};
 use autodidact_core::Error;
 use autodidact_core::error::check_range;
-use autodidact_core::landscape::put;
+use autodidact_core::landscape::load_state_dict;
 use autodidact_core::tangent::linear_cka;
 use autodidact_pruning::three_regimes::{jensen_shannon, lmc, output_agreement};
 use serde::{Deserialize, Serialize};
@@ -315,7 +315,7 @@ fn run(temperature: &Temperature, density: f64, config: &Config, context: &mut C
     let network = Network::new(&data, config, 0, context.plan.device)?;
     let mut outputs = vec![];
     for weights in [&first.weights, &second.weights] {
-        put(&network.vs, weights)?;
+        load_state_dict(&network.vs, weights)?;
         outputs.push(network.probabilities(&data.train.x));
     }
     context.metric(0, CKA, linear_cka(&outputs[0], &outputs[1])?);

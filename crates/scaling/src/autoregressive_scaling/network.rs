@@ -1,7 +1,7 @@
 //! The paper's decoders, and their losses by token.
 
 use autodidact_core::error::check_range;
-use autodidact_core::nn::{Gpt, GptConfig, Pattern};
+use autodidact_core::nn::{AttentionPattern, Gpt, GptConfig};
 use autodidact_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::nn::Path;
@@ -89,8 +89,8 @@ impl ScalingTransformer {
             return Err(Error::value("width of attention", expected, self.attention));
         }
         let pattern = match self.attending {
-            Attending::Dense => Pattern::Dense,
-            Attending::Strided { stride } => Pattern::Strided { stride },
+            Attending::Dense => AttentionPattern::Dense,
+            Attending::Strided { stride } => AttentionPattern::Strided { stride },
         };
         let vocab = self.vocab + self.prefix_vocab;
         let config = GptConfig {

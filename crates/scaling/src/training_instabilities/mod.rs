@@ -28,7 +28,7 @@ pub use recipe::{Decay, MuParam, Recipe};
 use crate::monitors::cross_entropy_with_z;
 use autodidact_core::error::check_range;
 use autodidact_core::nn::{
-    Bias, Gpt, GptConfig, Normalization, Perceptron, Position, QkNorm, Rotary, ScoreScale, Scores,
+    AttentionScores, Bias, Gpt, GptConfig, Perceptron, Position, QkNorm, Rotary, ScoreScale, TransformerNorm,
 };
 use autodidact_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -75,12 +75,12 @@ impl Proxy {
         GptConfig {
             head_width: Some(head_width),
             perceptron: Perceptron::Gelu,
-            norm: Normalization::LayerGain,
+            norm: TransformerNorm::LayerGain,
             norm_eps: NORM_EPS,
             position: Position::Rotary(Rotary::new(10_000.0)),
             bias: Bias::NONE,
             tied: false,
-            scores: Scores { norm, scale, ..Scores::default() },
+            scores: AttentionScores { norm, scale, ..AttentionScores::default() },
             ..GptConfig::gpt2(vocab, context, width, depth, width / head_width.max(1))
         }
     }

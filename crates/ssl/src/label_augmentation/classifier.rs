@@ -1,6 +1,8 @@
 //! The heads on a shared representation, for SLA and for what the paper compares it with.
 
-use super::{SlaLoss, aggregate_logits, average_logits, check_m, da_loss, multitask_loss, single_logits};
+use super::{
+    SlaLoss, aggregate_logits, average_logits, check_m, data_augmentation_loss, multitask_loss, single_logits,
+};
 use autodidact_core::nn::layers;
 use autodidact_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -69,7 +71,7 @@ impl Classifier {
     pub fn loss(&self, config: &SlaLoss, z: &Tensor, y: &Tensor) -> Result<Tensor> {
         let (m, main) = (self.m, self.main.forward(z));
         match self.mode {
-            Mode::Baseline | Mode::DataAugmentation => da_loss(&main, y, m),
+            Mode::Baseline | Mode::DataAugmentation => data_augmentation_loss(&main, y, m),
             Mode::MultiTask => multitask_loss(&main, &self.second(z)?, y, m),
             Mode::Sla => config.forward(&main, y, m),
             Mode::SelfDistilled => {

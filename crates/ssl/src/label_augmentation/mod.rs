@@ -125,17 +125,17 @@ impl SlaLoss {
 ///
 /// # Errors
 /// Shapes that do not go together, a class outside `0..N`.
-pub fn da_loss(logits: &Tensor, y: &Tensor, m: i64) -> Result<Tensor> {
+pub fn data_augmentation_loss(logits: &Tensor, y: &Tensor, m: i64) -> Result<Tensor> {
     check_copies(logits, y, m)?;
     cross_entropy(logits, &y.repeat_interleave_self_int(m, 0, None))
 }
 
-/// Multi-task learning: [`da_loss`] plus the mean cross entropy of the transformation's logits `[B*M, M]`.
+/// Multi-task learning: [`data_augmentation_loss`] plus the mean cross entropy of the transformation's logits `[B*M, M]`.
 ///
 /// # Errors
-/// As [`da_loss`].
+/// As [`data_augmentation_loss`].
 pub fn multitask_loss(logits: &Tensor, transformation: &Tensor, y: &Tensor, m: i64) -> Result<Tensor> {
-    let class_loss = da_loss(logits, y, m)?;
+    let class_loss = data_augmentation_loss(logits, y, m)?;
     if check_matrix("transformation logits", transformation)? != (logits.size()[0], m) {
         let expected = format!("[{}, {m}]", logits.size()[0]);
         return Err(Error::shape("transformation logits", expected, transformation));

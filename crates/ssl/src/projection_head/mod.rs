@@ -52,17 +52,17 @@ use tch::Tensor;
 /// ```
 /// use autodidact_ssl::projection_head::spectral_contrastive_loss;
 /// use tch::Tensor;
-/// let z1 = Tensor::from_slice2(&[[1f32, 0.], [1., 1.]]);
-/// let z2 = Tensor::from_slice2(&[[2f32, 0.], [0., 3.]]);
+/// let za = Tensor::from_slice2(&[[1f32, 0.], [1., 1.]]);
+/// let zb = Tensor::from_slice2(&[[2f32, 0.], [0., 3.]]);
 /// // Positives 2 and 3; negatives z1_1.z2_2 = 0 and z1_2.z2_1 = 2.
-/// assert_eq!(spectral_contrastive_loss(&z1, &z2).unwrap().double_value(&[]), -5.0 + 2.0);
+/// assert_eq!(spectral_contrastive_loss(&za, &zb).unwrap().double_value(&[]), -5.0 + 2.0);
 /// ```
 ///
 /// # Errors
 /// Shapes that differ, or fewer than two rows.
-pub fn spectral_contrastive_loss(z1: &Tensor, z2: &Tensor) -> Result<Tensor> {
-    let (n, d) = check_pair(z1, z2)?;
-    in_full_precision([z1, z2], |[a, b]| {
+pub fn spectral_contrastive_loss(za: &Tensor, zb: &Tensor) -> Result<Tensor> {
+    let (n, d) = check_pair(za, zb)?;
+    in_full_precision([za, zb], |[a, b]| {
         // |a b^T|^2 = <a^T a, b^T b>: the smaller matrices cost less. (Twice, as autograd multiplies twice for each of them.)
         let (positive, all) = if 2 * d < n {
             let positive = (&a * &b).sum_dim_intlist([1i64].as_slice(), false, a.kind());

@@ -25,7 +25,7 @@
 pub mod pretext;
 
 use crate::scattering::Scattering2d;
-use autodidact_core::nn::{ConvNet, ConvNetConfig, Head, MlpConfig, ResidualBlock, layers};
+use autodidact_core::nn::{ConvNet, ConvNetConfig, ConvNetHead, MlpConfig, ResidualBlock, layers};
 use autodidact_core::{Error, Result};
 use tch::Tensor;
 use tch::nn::{BatchNorm, Conv2D, Module, ModuleT, Path};
@@ -150,7 +150,7 @@ impl Encoder {
     /// # Errors
     /// No scales, no maps; otherwise as [`Adapter::new`].
     pub fn convolutional(p: Path, channels: i64, maps: i64, scales: usize, config: &AdapterConfig) -> Result<Self> {
-        let stem = ConvNetConfig { channels, blocks: vec![(maps, 2); scales], head: Head::Map };
+        let stem = ConvNetConfig { channels, blocks: vec![(maps, 2); scales], head: ConvNetHead::Map };
         let stem = ConvNet::new(&p / "stem", &stem)?;
         Ok(Self {
             front: Front::Stem(stem),

@@ -1,7 +1,7 @@
 //! A vision transformer that adapters can stand beside.
 
 use super::adapter::{AdapterConfig, AdapterSet, all_beside};
-use autodidact_core::landscape::{put, values};
+use autodidact_core::landscape::{load_state_dict, state_dict};
 use autodidact_core::nn::{Vit, VitConfig};
 use autodidact_core::optim::{StateDict, sorted_trainables};
 use autodidact_core::{Error, Result};
@@ -26,7 +26,7 @@ impl AdaptedVit {
     /// A shape that cannot be, weights that are missing or have another shape.
     pub fn new(config: &VitConfig, weights: &StateDict, device: Device) -> Result<Self> {
         let net = Self::fresh(config, device)?;
-        put(&net.vs, weights)?;
+        load_state_dict(&net.vs, weights)?;
         Ok(net)
     }
 
@@ -57,7 +57,7 @@ impl AdaptedVit {
 
     /// Copies of the weights.
     pub fn weights(&self) -> StateDict {
-        values(&self.vs)
+        state_dict(&self.vs)
     }
 
     /// Names and tensors of the weights that are trained.

@@ -12,7 +12,7 @@ const AT_ONCE: usize = 128;
 
 /// A question and an answer in tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exchange {
+pub struct QuestionAnswer {
     /// What is given, up to where the answer begins.
     pub question: Vec<i64>,
     /// The answer with its end.
@@ -21,7 +21,7 @@ pub struct Exchange {
     pub value: Option<Range<usize>>,
 }
 
-impl Exchange {
+impl QuestionAnswer {
     /// A question whose whole answer matters.
     pub fn new(question: Vec<i64>, answer: Vec<i64>) -> Self {
         Self { question, answer, value: None }
@@ -77,7 +77,7 @@ pub fn answer_log_probs(model: &Gpt, exchanges: &[(&[i64], &[i64])]) -> Result<V
 ///
 /// # Errors
 /// No exchanges, and as [`answer_log_probs`]; a value outside its answer.
-pub fn value_accuracy(model: &Gpt, exchanges: &[Exchange]) -> Result<f64> {
+pub fn value_accuracy(model: &Gpt, exchanges: &[QuestionAnswer]) -> Result<f64> {
     let known = knows(model, exchanges)?;
     Ok(known.iter().filter(|k| **k).count() as f64 / known.len() as f64)
 }
@@ -86,9 +86,9 @@ pub fn value_accuracy(model: &Gpt, exchanges: &[Exchange]) -> Result<f64> {
 ///
 /// # Errors
 /// As [`value_accuracy`].
-pub fn knows(model: &Gpt, exchanges: &[Exchange]) -> Result<Vec<bool>> {
+pub fn knows(model: &Gpt, exchanges: &[QuestionAnswer]) -> Result<Vec<bool>> {
     check_range("exchanges", exchanges.len() as f64, 1.0..)?;
-    exchanges.iter().try_for_each(Exchange::check)?;
+    exchanges.iter().try_for_each(QuestionAnswer::check)?;
     let mut all = Vec::with_capacity(exchanges.len());
     for part in exchanges.chunks(AT_ONCE) {
         // The prompt of a value is everything before it.

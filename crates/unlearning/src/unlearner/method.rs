@@ -1,6 +1,6 @@
 //! The losses of one step.
 
-use super::Exchange;
+use super::QuestionAnswer;
 use crate::answers::{
     Answers, dpo, gradient_ascent, gradient_difference, kl_to_reference, llmu, npo, preference_optimization,
 };
@@ -158,10 +158,10 @@ impl Method {
 
 /// Exchanges of one forward pass: those to forget, and for each of them what was drawn of the rest (as far as the method needs it).
 pub(super) struct Batch<'a> {
-    pub forget: Vec<&'a Exchange>,
+    pub forget: Vec<&'a QuestionAnswer>,
     pub templates: Vec<&'a [i64]>,
     pub unrelated: Vec<&'a [i64]>,
-    pub retain: Vec<&'a Exchange>,
+    pub retain: Vec<&'a QuestionAnswer>,
 }
 
 impl Batch<'_> {

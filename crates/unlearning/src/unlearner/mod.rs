@@ -5,7 +5,7 @@
 //! use autodidact_core::nn::{Gpt, GptConfig};
 //! use autodidact_core::schedule::{Schedule, Shape};
 //! use autodidact_unlearning::flat::{FDivergence, Flat};
-//! use autodidact_unlearning::unlearner::{Exchange, Material, Method, Stop, UnlearnConfig, Unlearner, value_accuracy};
+//! use autodidact_unlearning::unlearner::{QuestionAnswer, UnlearnData, Method, Stop, UnlearnConfig, Unlearner, value_accuracy};
 //! use tch::{Device, nn::VarStore};
 //! tch::manual_seed(0);
 //! let vs = VarStore::new(Device::Cpu);
@@ -13,13 +13,13 @@
 //! let config = || UnlearnConfig::new(Schedule::new(1e-2, 100, Shape::Constant), 0);
 //!
 //! // It learns that 1 is answered by 2, and 3 by 4 (0 ends an answer) ...
-//! let fact = |question, answer| Exchange::new(vec![question], vec![answer, 0]);
-//! let facts = Material { forget: vec![fact(1, 2), fact(3, 4)], ..Material::default() };
+//! let fact = |question, answer| QuestionAnswer::new(vec![question], vec![answer, 0]);
+//! let facts = UnlearnData { forget: vec![fact(1, 2), fact(3, 4)], ..UnlearnData::default() };
 //! Unlearner::new(Method::FineTuning, &vs, &model, None, &facts, config())?.run(Stop::Epochs(40), |_| Ok(()))?;
 //! assert_eq!(value_accuracy(&model, &facts.forget)?, 1.0);
 //!
 //! // ... and forgets the one, which is to be answered by 7.
-//! let task = Material { forget: vec![fact(1, 2)], templates: vec![vec![7, 0]], ..Material::default() };
+//! let task = UnlearnData { forget: vec![fact(1, 2)], templates: vec![vec![7, 0]], ..UnlearnData::default() };
 //! let method = Method::Flat(Flat::new(FDivergence::Kl));
 //! let stop = Stop::ForgetAccuracy { at_most: 0.1, most: 50 };
 //! let outcome = Unlearner::new(method, &vs, &model, None, &task, config())?.run(stop, |_| Ok(()))?;
@@ -30,7 +30,7 @@
 mod exchange;
 mod method;
 
-pub use exchange::{Exchange, answer_log_probs, knows, value_accuracy};
+pub use exchange::{QuestionAnswer, answer_log_probs, knows, value_accuracy};
 pub use method::Method;
 
 use autodidact_core::device::Precision;
@@ -46,15 +46,15 @@ use tch::{Kind, Tensor, nn::VarStore};
 
 /// What a method may learn from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Material {
+pub struct UnlearnData {
     /// What is to be forgotten.
-    pub forget: Vec<Exchange>,
+    pub forget: Vec<QuestionAnswer>,
     /// Answers that may be given instead, with their ends; one is drawn for each question at each step.
     pub templates: Vec<Vec<i64>>,
     /// Answers to other questions, drawn likewise.
     pub unrelated: Vec<Vec<i64>>,
     /// What is to be kept; one is drawn for each question to forget at each step.
-    pub retain: Vec<Exchange>,
+    pub retain: Vec<QuestionAnswer>,
 }
 
 /// How an [`Unlearner`] runs.
@@ -132,7 +132,7 @@ pub struct Unlearner<'a> {
     method: Method,
     model: &'a Gpt,
     reference: Option<&'a Gpt>,
-    material: &'a Material,
+    material: &'a UnlearnData,
     config: UnlearnConfig,
     optimizer: Optimizer,
     done: usize,
@@ -151,7 +151,7 @@ impl<'a> Unlearner<'a> {
         vs: &VarStore,
         model: &'a Gpt,
         reference: Option<&'a Gpt>,
-        material: &'a Material,
+        material: &'a UnlearnData,
         config: UnlearnConfig,
     ) -> Result<Self> {
         check_range("batch", config.batch as f64, 1.0..)?;
@@ -161,7 +161,7 @@ impl<'a> Unlearner<'a> {
             check_range("clip_norm", norm, f64::MIN_POSITIVE..)?;
         }
         config.schedule.check()?;
-        let Material { forget, templates, unrelated, retain } = material;
+        let UnlearnData { forget, templates, unrelated, retain } = material;
         for (what, needed, there) in [
             ("exchanges to forget", true, forget.len()),
             ("templates", method.needs_templates(), templates.len()),
@@ -173,7 +173,7 @@ impl<'a> Unlearner<'a> {
                 return Err(Error::value(what, format!("one at least for {method:?}"), "none"));
             }
         }
-        forget.iter().chain(retain).try_for_each(Exchange::check)?;
+        forget.iter().chain(retain).try_for_each(QuestionAnswer::check)?;
         if templates.iter().chain(unrelated).any(Vec::is_empty) {
             return Err(Error::value("templates and unrelated answers", "a token at least each", "one without"));
         }
@@ -268,7 +268,7 @@ impl<'a> Unlearner<'a> {
 
     /// For each exchange to forget one of everything that is there. All methods draw alike, whatever they need.
     fn draw(&self, rows: &[usize], rng: &mut seed::Rng) -> Batch<'a> {
-        let Material { forget, templates, unrelated, retain } = self.material;
+        let UnlearnData { forget, templates, unrelated, retain } = self.material;
         let mut batch = Batch {
             forget: rows.iter().map(|i| &forget[*i]).collect(),
             templates: vec![],

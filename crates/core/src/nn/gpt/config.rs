@@ -1,9 +1,9 @@
 //! The shape of a decoder-only transformer.
 
-use super::Pattern;
+use super::AttentionPattern;
 use crate::error::check_range;
 use crate::nn::attention::AttentionConfig;
-use crate::nn::{Normalization, Rotary, Scores};
+use crate::nn::{AttentionScores, Rotary, TransformerNorm};
 use crate::{Error, Result};
 
 /// How positions enter.
@@ -66,7 +66,7 @@ pub struct GptConfig {
     /// The perceptron.
     pub perceptron: Perceptron,
     /// The norms.
-    pub norm: Normalization,
+    pub norm: TransformerNorm,
     /// Added to the variance (or mean square) in the norms, above 0.
     pub norm_eps: f64,
     /// Positions.
@@ -76,9 +76,9 @@ pub struct GptConfig {
     /// Output head shares the token embedding.
     pub tied: bool,
     /// From queries and keys to weights of attention.
-    pub scores: Scores,
+    pub scores: AttentionScores,
     /// Which places are attended to.
-    pub pattern: Pattern,
+    pub pattern: AttentionPattern,
 }
 
 impl GptConfig {
@@ -94,13 +94,13 @@ impl GptConfig {
             head_width: None,
             hidden: 4 * width,
             perceptron: Perceptron::Gelu,
-            norm: Normalization::Layer,
+            norm: TransformerNorm::Layer,
             norm_eps: 1e-5,
             position: Position::Learned,
             bias: Bias::ALL,
             tied: true,
-            scores: Scores::default(),
-            pattern: Pattern::Dense,
+            scores: AttentionScores::default(),
+            pattern: AttentionPattern::Dense,
         }
     }
 
@@ -111,7 +111,7 @@ impl GptConfig {
             kv_heads: heads.1,
             hidden,
             perceptron: Perceptron::SwiGlu,
-            norm: Normalization::Rms,
+            norm: TransformerNorm::Rms,
             position: Position::Rotary(Rotary::new(10_000.0)),
             bias: Bias::NONE,
             tied: false,

@@ -7,7 +7,7 @@ mod pattern;
 mod trace;
 
 pub use config::{Bias, GptConfig, Perceptron, Position};
-pub use pattern::Pattern;
+pub use pattern::AttentionPattern;
 pub use trace::BlockTrace;
 
 use super::attention::{Attention, Place};
@@ -170,11 +170,11 @@ impl Gpt {
 
     /// An empty cache for `batch` sequences of up to the whole context.
     pub fn cache(&self, batch: i64, device: Device) -> KvCache {
-        self.cache_of(batch, self.config.context, device)
+        self.cache_with_capacity(batch, self.config.context, device)
     }
 
     /// An empty cache for `batch` sequences of up to `capacity` tokens (at most the context); its memory grows with both.
-    pub fn cache_of(&self, batch: i64, capacity: i64, device: Device) -> KvCache {
+    pub fn cache_with_capacity(&self, batch: i64, capacity: i64, device: Device) -> KvCache {
         let capacity = capacity.clamp(1, self.config.context);
         let options = (self.tokens.ws.kind(), device);
         let mut cache = KvCache::new(self.blocks.len(), batch, &self.config.attention(), capacity, options);
@@ -182,10 +182,10 @@ impl Gpt {
         cache
     }
 
-    /// An empty cache as [`cache_of`](Self::cache_of) for rows whose first `padding [B]` (Int64) places are no tokens: these are never
+    /// An empty cache as [`cache_with_capacity`](Self::cache_with_capacity) for rows whose first `padding [B]` (Int64) places are no tokens: these are never
     /// attended to, and a row's positions count from its first token.
     pub fn cache_after_padding(&self, padding: &Tensor, capacity: i64) -> KvCache {
-        let mut cache = self.cache_of(padding.numel() as i64, capacity, padding.device());
+        let mut cache = self.cache_with_capacity(padding.numel() as i64, capacity, padding.device());
         cache.pad(padding);
         cache
     }
@@ -195,7 +195,7 @@ impl Gpt {
         Some(RotaryTable::new(&frequencies.to_device(device), *factor, len, self.tokens.ws.kind()))
     }
 
-    /// Embeddings of tokens without their positions, `[B, T]` (Int64) to `[B, T, width]`: what [`hidden_of`](Self::hidden_of) takes, on
+    /// Embeddings of tokens without their positions, `[B, T]` (Int64) to `[B, T, width]`: what [`hidden_of_embeddings`](Self::hidden_of_embeddings) takes, on
     /// their own or behind embeddings of something else (patches of an image, say).
     ///
     /// ```
@@ -205,7 +205,7 @@ impl Gpt {
     /// let model = Gpt::new(vs.root(), &GptConfig::gpt2(10, 8, 16, 1, 2)).unwrap();
     /// let image = Tensor::randn([1, 4, 16], (Kind::Float, Device::Cpu));
     /// let words = model.embed(&Tensor::from_slice(&[3i64, 7]).view([1, 2])).unwrap();
-    /// let hidden = model.hidden_of(&Tensor::cat(&[image, words], 1), None).unwrap();
+    /// let hidden = model.hidden_of_embeddings(&Tensor::cat(&[image, words], 1), None).unwrap();
     /// assert_eq!(hidden.size(), [1, 6, 16]);
     /// ```
     ///
@@ -222,16 +222,16 @@ impl Gpt {
     /// that it holds, and are added to it.
     ///
     /// # Errors
-    /// As [`embed`](Self::embed) and [`hidden_of`](Self::hidden_of).
+    /// As [`embed`](Self::embed) and [`hidden_of_embeddings`](Self::hidden_of_embeddings).
     pub fn hidden(&self, tokens: &Tensor, cache: Option<&mut KvCache>) -> Result<Tensor> {
-        self.hidden_of(&self.embed(tokens)?, cache)
+        self.hidden_of_embeddings(&self.embed(tokens)?, cache)
     }
 
     /// As [`hidden`](Self::hidden) for embeddings `[B, T, width]` in the places of tokens; positions are added here.
     ///
     /// # Errors
     /// Embeddings of another shape or of integers, a sequence beyond the context, a cache of another batch size.
-    pub fn hidden_of(&self, embeddings: &Tensor, cache: Option<&mut KvCache>) -> Result<Tensor> {
+    pub fn hidden_of_embeddings(&self, embeddings: &Tensor, cache: Option<&mut KvCache>) -> Result<Tensor> {
         self.run(embeddings, cache, None)
     }
 
@@ -284,7 +284,7 @@ impl Gpt {
         Ok(self.norm.forward(&x))
     }
 
-    /// Checks the input of [`hidden_of`](Self::hidden_of); its length.
+    /// Checks the input of [`hidden_of_embeddings`](Self::hidden_of_embeddings); its length.
     fn check_length(&self, embeddings: &Tensor, cache: Option<&KvCache>) -> Result<i64> {
         let (b, t) = match embeddings.size()[..] {
             [b, t, width] if width == self.config.width => (b, t),

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Which of the places up to its own a place attends to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pattern {
+pub enum AttentionPattern {
     /// All.
     Dense,
     /// Sparse, by turns (Child et al., 2019; arXiv 1904.10509): the first block and every second one after it see the last `stride` places,
@@ -16,17 +16,19 @@ pub enum Pattern {
     },
 }
 
-impl Pattern {
+impl AttentionPattern {
     pub(super) fn check(self) -> Result<()> {
         match self {
-            Pattern::Strided { stride } if stride < 1 => Err(Error::value("stride of attention", "at least 1", stride)),
+            AttentionPattern::Strided { stride } if stride < 1 => {
+                Err(Error::value("stride of attention", "at least 1", stride))
+            }
             _ => Ok(()),
         }
     }
 
     /// What a block lets the places `past..past + t` see of the places `0..past + t`: bool `[t, past + t]`; `None` for all up to their own.
     pub fn visible(self, block: usize, past: i64, t: i64, device: Device) -> Option<Tensor> {
-        let Pattern::Strided { stride } = self else { return None };
+        let AttentionPattern::Strided { stride } = self else { return None };
         let options = (Kind::Int64, device);
         let back = Tensor::arange_start(past, past + t, options).unsqueeze(1) - Tensor::arange(past + t, options);
         let chosen = if block.is_multiple_of(2) { back.less(stride) } else { back.remainder(stride).eq(0) };
@@ -35,7 +37,7 @@ impl Pattern {
 
     /// The masks of the blocks by turns, where `cached` is what a cache of `past` places asks for.
     pub(super) fn masks(self, cached: Option<Tensor>, past: i64, t: i64, device: Device) -> Vec<Option<Tensor>> {
-        let turns = if self == Pattern::Dense { 1 } else { 2 };
+        let turns = if self == AttentionPattern::Dense { 1 } else { 2 };
         let of = |block| match (self.visible(block, past, t, device), &cached) {
             (Some(visible), Some(mask)) if mask.kind() == Kind::Bool => Some(visible.logical_and(mask)),
             (Some(visible), Some(scores)) => Some(scores.masked_fill(&visible.logical_not(), f64::NEG_INFINITY)),
@@ -59,19 +61,20 @@ mod tests {
 
     #[test]
     fn bands_and_strides_take_turns() {
-        let pattern = Pattern::Strided { stride: 2 };
+        let pattern = AttentionPattern::Strided { stride: 2 };
         let seen = |block, past, t| rows(&pattern.visible(block, past, t, Device::Cpu).unwrap());
         assert_eq!(seen(0, 0, 4), ["x...", "xx..", ".xx.", "..xx"]);
         assert_eq!(seen(1, 0, 4), ["x...", ".x..", "x.x.", ".x.x"]);
         assert_eq!(seen(2, 2, 2), [".xx.", "..xx"]);
-        assert!(Pattern::Dense.visible(0, 0, 4, Device::Cpu).is_none());
+        assert!(AttentionPattern::Dense.visible(0, 0, 4, Device::Cpu).is_none());
     }
 
     #[test]
     fn a_sparse_network_sees_what_it_says_and_gives_the_same_through_a_cache() {
         tch::manual_seed(3);
         let vs = VarStore::new(Device::Cpu);
-        let config = GptConfig { pattern: Pattern::Strided { stride: 3 }, ..GptConfig::gpt2(11, 12, 16, 2, 4) };
+        let config =
+            GptConfig { pattern: AttentionPattern::Strided { stride: 3 }, ..GptConfig::gpt2(11, 12, 16, 2, 4) };
         let model = Gpt::new(vs.root(), &config).unwrap();
         tch::no_grad(|| vs.trainable_variables().iter_mut().for_each(|t| drop(t.g_mul_scalar_(10.0))));
         let tokens = Tensor::randint(11, [2, 9], (Kind::Int64, Device::Cpu));
@@ -96,7 +99,7 @@ mod tests {
         let _ = other.narrow(1, 0, 3).fill_(0);
         let [a, b] = [&tokens, &other].map(|t| local.logits(t, None).unwrap());
         assert!(a.narrow(1, 5, 4).allclose(&b.narrow(1, 5, 4), 1e-6, 1e-6, false));
-        let bad = GptConfig { pattern: Pattern::Strided { stride: 0 }, ..config };
+        let bad = GptConfig { pattern: AttentionPattern::Strided { stride: 0 }, ..config };
         assert!(bad.check().unwrap_err().to_string().contains("stride"));
     }
 }

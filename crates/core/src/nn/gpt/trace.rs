@@ -43,17 +43,17 @@ impl Gpt {
 
 #[cfg(test)]
 mod tests {
-    use crate::nn::{Gpt, GptConfig, Normalization, QkNorm, ScoreScale, Scores, Weights};
+    use crate::nn::{AttentionScores, AttentionWeights, Gpt, GptConfig, QkNorm, ScoreScale, TransformerNorm};
     use crate::testing::assert_close;
     use std::collections::BTreeMap;
     use tch::nn::VarStore;
     use tch::{Device, Kind, Tensor};
 
     fn base() -> GptConfig {
-        GptConfig { norm: Normalization::LayerGain, ..GptConfig::llama(11, 12, 16, 2, (4, 2), 24) }
+        GptConfig { norm: TransformerNorm::LayerGain, ..GptConfig::llama(11, 12, 16, 2, (4, 2), 24) }
     }
 
-    fn model(scores: Scores) -> (VarStore, Gpt, Tensor) {
+    fn model(scores: AttentionScores) -> (VarStore, Gpt, Tensor) {
         tch::manual_seed(7);
         let vs = VarStore::new(Device::Cpu);
         let model = Gpt::new(vs.root(), &GptConfig { scores, ..base() }).unwrap();
@@ -69,16 +69,16 @@ mod tests {
 
     #[test]
     fn norms_change_no_draw_and_plain_products_agree_with_the_fused_kernel() {
-        let plain = model(Scores::default()).0.variables();
+        let plain = model(AttentionScores::default()).0.variables();
         for scale in [ScoreScale::InvSqrt, ScoreScale::Inv] {
             for norm in [QkNorm::None, PER_HEAD, QkNorm::Whole { eps: 1e-6 }, QkNorm::Fixed { kappa: 3.0 }] {
-                let scores = Scores { norm, scale, ..Scores::default() };
+                let scores = AttentionScores { norm, scale, ..AttentionScores::default() };
                 let (vs, fused, tokens) = model(scores);
                 for (name, t) in &plain {
                     assert_eq!(*t, vs.variables()[name], "{name}");
                 }
                 assert_eq!(fused.parameters(), vs.variables().into_iter().collect::<BTreeMap<_, _>>());
-                let (_vs, matrices, _) = model(Scores { fused: false, ..scores });
+                let (_vs, matrices, _) = model(AttentionScores { fused: false, ..scores });
                 let want = fused.logits(&tokens, None).unwrap();
                 assert_close("logits", &matrices.logits(&tokens, None).unwrap(), &want, 1e-4);
                 // The cache holds keys after the norm.
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn normalised_queries_and_keys_bound_the_scores_and_forget_their_scale() {
-        let (vs, model_, tokens) = model(Scores { norm: PER_HEAD, ..Scores::default() });
+        let (vs, model_, tokens) = model(AttentionScores { norm: PER_HEAD, ..AttentionScores::default() });
         let largest = || {
             let (_, traces) = model_.hidden_traced(&tokens).unwrap();
             let t = &traces[1];
@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn fixed_norms_set_the_order_of_the_scores() {
-        let (_vs, model, tokens) = model(Scores { norm: QkNorm::Fixed { kappa: 100.0 }, ..Scores::default() });
+        let (_vs, model, tokens) =
+            model(AttentionScores { norm: QkNorm::Fixed { kappa: 100.0 }, ..AttentionScores::default() });
         let (_, traces) = model.hidden_traced(&tokens).unwrap();
         let mean = traces[0].queries.square().mean(Kind::Double).double_value(&[]);
         assert!((mean - 100.0).abs() < 1e-2, "{mean}");
@@ -122,11 +123,15 @@ mod tests {
 
     #[test]
     fn pointwise_attention_sees_nothing_later_and_agrees_with_its_formula() {
-        let (_vs, model, tokens) = model(Scores { weights: Weights::SquaredRelu { length: 9 }, ..Scores::default() });
+        let (_vs, model, tokens) = model(AttentionScores {
+            weights: AttentionWeights::SquaredRelu { length: 9 },
+            ..AttentionScores::default()
+        });
         let early = model.logits(&tokens.narrow(1, 0, 5), None).unwrap();
         assert_close("earlier", &model.logits(&tokens, None).unwrap().narrow(1, 0, 5), &early, 1e-4);
         let [q, k, v] = [[3f32, 1.0], [2.0, -1.0], [5.0, 7.0]].map(|r| Tensor::from_slice(&r).view([1, 1, 2, 1]));
-        let scores = Scores { weights: Weights::SquaredRelu { length: 4 }, ..Scores::default() };
+        let scores =
+            AttentionScores { weights: AttentionWeights::SquaredRelu { length: 4 }, ..AttentionScores::default() };
         let y = scores.attend([&q, &k, &v], &super::super::Place::default(), true, false);
         // Place 0: 6^2 * 5 / 2. Place 1: (2^2 * 5 + 0 * 7) / 2.
         assert_eq!(y.view(-1), Tensor::from_slice(&[90f32, 10.0]));
@@ -136,10 +141,10 @@ mod tests {
     fn settings_out_of_range_are_errors() {
         let vs = VarStore::new(Device::Cpu);
         let said = |scores| Gpt::new(vs.root(), &GptConfig { scores, ..base() }).unwrap_err().to_string();
-        let of = |norm| Scores { norm, ..Scores::default() };
+        let of = |norm| AttentionScores { norm, ..AttentionScores::default() };
         assert!(said(of(QkNorm::Fixed { kappa: 0.0 })).contains("kappa"));
         assert!(said(of(QkNorm::PerHead { eps: -1.0 })).contains("eps"));
-        let weights = Weights::SquaredRelu { length: 0 };
-        assert!(said(Scores { weights, ..Scores::default() }).contains("pointwise"));
+        let weights = AttentionWeights::SquaredRelu { length: 0 };
+        assert!(said(AttentionScores { weights, ..AttentionScores::default() }).contains("pointwise"));
     }
 }

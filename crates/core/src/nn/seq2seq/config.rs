@@ -1,7 +1,7 @@
 //! Shape of an encoder-decoder transformer.
 
 use crate::error::check_range;
-use crate::nn::Scores;
+use crate::nn::AttentionScores;
 use crate::nn::attention::AttentionConfig;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -88,7 +88,7 @@ impl Seq2SeqConfig {
             bias: (true, true),
             causal,
             rotary: None,
-            scores: Scores::default(),
+            scores: AttentionScores::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use super::{BIAS_COSINE, BIAS_ERRORS, Setting, TOY};
 use crate::runner::Context;
 use anyhow::Result;
 use autodidact_core::{Result as CoreResult, seed};
-use autodidact_distill::distilled_data::{DiffAugment, Drawn, FlatConvNet, FlatConvNetConfig, Inner, unroll};
+use autodidact_distill::distilled_data::{DiffAugment, Drawn, FlatConvNet, FlatConvNetConfig, InnerLoop, unroll};
 use autodidact_ssl::barlow_twins::BarlowTwinsLoss;
 use tch::{Kind, Tensor};
 
@@ -17,7 +17,7 @@ const SIDE: i64 = 8;
 /// Inner loss `(theta x xi - 1)^2`, `xi` 0.5 or 1.5 alike, outer loss `theta^2/2`: gradients at `x = 1` with the inner loss averaged,
 /// and the mean of those with one `xi`, by unrolling to convergence.
 fn example() -> CoreResult<[f64; 2]> {
-    let inner = Inner { steps: 400, momentum: 0.0, kept: None };
+    let inner = InnerLoop { steps: 400, momentum: 0.0, kept: None };
     let gradient = |scales: &[f64]| -> CoreResult<f64> {
         let x = Tensor::from(1f64).set_requires_grad(true);
         let scales = Tensor::from_slice(scales);

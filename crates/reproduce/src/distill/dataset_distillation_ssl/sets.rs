@@ -310,7 +310,7 @@ fn supervised(
     for step in 0..steps {
         optimizer.zero_grad();
         let loss = if method == Method::Trajectory {
-            s.matching.forward(&net, &buffer, (&images, &labels), &step_size, rng)?.total()
+            s.matching.forward(&net, &buffer, (&images, &labels), &step_size, rng)?.total
         } else {
             let theta = net.init(rng, x.device());
             let real = random_per_class(y, source.classes, s.batch, rng)?;

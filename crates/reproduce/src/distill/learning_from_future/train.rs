@@ -4,7 +4,7 @@ use super::{Config, EARLY, LABELS, Method, NETS, Study, test, validation};
 use crate::runner::Context;
 use crate::vision::{in_parts, standardised};
 use anyhow::Result;
-use autodidact_core::landscape::put;
+use autodidact_core::landscape::load_state_dict;
 use autodidact_core::metrics::ConfusionMatrix;
 use autodidact_core::nn::{UNet, UNetConfig};
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
@@ -15,7 +15,7 @@ use autodidact_core::{Error, stats};
 use autodidact_datasets::batch::Order;
 use autodidact_datasets::image::{SCENE_CLASSES, SceneStyle, scenes};
 use autodidact_distill::learning_from_future::{
-    DomainMix, DomainMixConfig, Domains, Partly, PixelLabels, SelfTraining, SelfTrainingConfig, SemiSupervised,
+    DomainMix, DomainMixConfig, Domains, PartlyLabelled, PixelLabels, SelfTraining, SelfTrainingConfig, SemiSupervised,
     SemiSupervisedConfig, Task, Variant,
 };
 use rand::RngExt;
@@ -121,8 +121,8 @@ impl Segmentation for SemiSupervised<'_> {
         self.rng = rng;
     }
 
-    fn batch(labelled: Part, unlabelled: Tensor) -> Partly {
-        Partly { images: labelled.x, labels: labelled.y, unlabelled }
+    fn batch(labelled: Part, unlabelled: Tensor) -> PartlyLabelled {
+        PartlyLabelled { images: labelled.x, labels: labelled.y, unlabelled }
     }
 
     fn maps(labels: &Tensor) -> &Tensor {
@@ -239,7 +239,7 @@ fn train<T: Segmentation>(
     if place.exists() {
         let checkpoint = Checkpoint::load(&place, Device::Cpu)?;
         for (name, store) in NETS.iter().zip(&pair.stores) {
-            put(store, &checkpoint.section(name))?;
+            load_state_dict(store, &checkpoint.section(name))?;
         }
         training.load_state_dict(&checkpoint.section("training"))?;
         (next, log) = (checkpoint.get("next")?, checkpoint.get("log")?);

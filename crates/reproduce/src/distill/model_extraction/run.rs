@@ -6,7 +6,7 @@ use super::{
 };
 use crate::runner::Context;
 use anyhow::{Result, ensure};
-use autodidact_core::landscape::{put, values};
+use autodidact_core::landscape::{load_state_dict, state_dict};
 use autodidact_core::seed;
 use autodidact_datasets::interactions::padded;
 use autodidact_datasets::load_interactions;
@@ -104,9 +104,9 @@ fn victim(config: &Config, size: &RecommenderConfig, data: &Data, context: &mut 
     let seed = context.seed("victim");
     let weights = context.shared_tensors("victim", &key, |_| {
         fit(&vs, model.as_ref(), &data.all, None, &config.victim_fitting, seed)?;
-        Ok(values(&vs))
+        Ok(state_dict(&vs))
     })?;
-    put(&vs, &weights)?;
+    load_state_dict(&vs, &weights)?;
     Ok(Trained { _weights: vs, model })
 }
 

@@ -27,8 +27,8 @@ fn objective(method: Method, config: &Config, uskd: Option<&Uskd>, b: &Batch<'_>
         Method::LabelSmoothing => label_smoothing(s, y, config.smoothing)?,
         Method::Kd(tau) => (ce() + kd_cross_entropy(s, t, tau)?) / 2.0,
         // At once, its large weight ruins a fresh network.
-        Method::Dkd => ce() + config.dkd.forward(s, t, y)?.total() * (b.done / DKD_WARMUP).min(1.0),
-        Method::Nkd(nkd) => ce() + parts(nkd)?.total(),
+        Method::Dkd => ce() + config.dkd.forward(s, t, y)?.total * (b.done / DKD_WARMUP).min(1.0),
+        Method::Nkd(nkd) => ce() + parts(nkd)?.total,
         Method::Target => ce() + parts(gamma)?.target,
         Method::Normalised => ce() + parts(gamma)?.non_target,
         Method::Unnormalised => {
@@ -38,7 +38,7 @@ fn objective(method: Method, config: &Config, uskd: Option<&Uskd>, b: &Batch<'_>
             ce() - sum * (config.gamma / s.size()[0] as f64)
         }
         Method::Uskd(_) => match uskd {
-            Some(uskd) => ce() + uskd.forward(&b.output.tap, s, y)?.total(),
+            Some(uskd) => ce() + uskd.forward(&b.output.tap, s, y)?.total,
             None => ce(),
         },
     })
@@ -143,7 +143,7 @@ pub(super) fn cost(config: &Config, context: &mut Context<'_>) -> Result<()> {
             let out = net.forward(&x, true);
             let mut loss = out.logits.cross_entropy_for_logits(&y);
             if with {
-                loss += uskd.forward(&out.tap, &out.logits, &y)?.total();
+                loss += uskd.forward(&out.tap, &out.logits, &y)?.total;
             }
             loss.backward();
             optimizer.step(1e-3)?;

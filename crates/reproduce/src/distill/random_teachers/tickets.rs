@@ -5,7 +5,7 @@ use super::{BARRIER, Config, Distillation, Input, SPARSE, Start};
 use crate::runner::Context;
 use crate::vision::in_parts;
 use anyhow::{Result, ensure};
-use autodidact_core::landscape::{along_line, barrier, put, values};
+use autodidact_core::landscape::{along_line, barrier, load_state_dict, state_dict};
 use autodidact_core::masks::{IterativePruning, Masks};
 use autodidact_core::metrics::accuracy;
 use autodidact_core::nn::layers;
@@ -55,7 +55,7 @@ impl<'a> Classifier<'a> {
         // The head is no part of it.
         let vs = VarStore::new(device);
         let (encoder, features) = encoder(&vs, config.network, config)?;
-        put(&vs, &values(&begin.vs))?;
+        load_state_dict(&vs, &state_dict(&begin.vs))?;
         tch::manual_seed(context.seed("classifier") as i64);
         let classifier = layers::linear(vs.root() / "classifier", features, data.classes, true);
         let s = &config.supervised;
@@ -117,7 +117,7 @@ impl<'a> Classifier<'a> {
 
     /// Percent of test images wrong with some weights, where batch norm uses the statistics of these images.
     fn error_of(&self, weights: &StateDict) -> Result<f64> {
-        put(&self.vs, weights)?;
+        load_state_dict(&self.vs, weights)?;
         let test = &self.data.test;
         Ok(100.0 - 100.0 * accuracy(&in_parts(&test.x, EVALUATED, |x| self.logits(x, true)), &test.y)?)
     }
@@ -153,7 +153,7 @@ pub(super) fn lines(start: Start, config: &Config, context: &mut Context<'_>) ->
         state.restore();
         net.train(0, s.epochs, order, None)?;
         context.metric(order, "test accuracy", net.test_accuracy()?);
-        ends.push(values(&net.vs));
+        ends.push(state_dict(&net.vs));
     }
     let (mut barriers, mut mean) = (vec![], vec![0.0; s.points]);
     for (i, a) in ends.iter().enumerate() {

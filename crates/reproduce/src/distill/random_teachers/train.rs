@@ -11,7 +11,7 @@ use anyhow::Result;
 use autodidact_core::device::flush_denormals;
 use autodidact_core::error::check_range;
 use autodidact_core::metrics::{Knn, LinearProbe, RidgeProbe, Vote, accuracy, standardise};
-use autodidact_core::nn::{Depth, ResNet, ResNetConfig, Stem, Vgg, VggConfig};
+use autodidact_core::nn::{ResNet, ResNetConfig, ResNetDepth, ResNetStem, Vgg, VggConfig};
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule, Sgd, StateDict, sorted_trainables};
 use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::train::{History, Progress, TrainConfig, Trainer};
@@ -90,7 +90,7 @@ pub(super) fn encoder(vs: &VarStore, network: Network, config: &Config) -> Resul
             (Box::new(Vgg::new(p, &vgg)?), vgg.features(config.side))
         }
         Network::Resnet18 => {
-            let resnet = ResNetConfig::new(Depth::D18, Stem::Cifar);
+            let resnet = ResNetConfig::new(ResNetDepth::D18, ResNetStem::Cifar);
             (Box::new(ResNet::new(p, &resnet)), resnet.features())
         }
     })

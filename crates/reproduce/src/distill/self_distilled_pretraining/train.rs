@@ -4,7 +4,7 @@ use super::{ACCURACY, Config, DISTANCE, HELD_OUT, MAE, Method, Stage, TRAIN, Tas
 use crate::runner::Context;
 use crate::vision::{Part, brought_to, load_some, standardised};
 use anyhow::{Result, ensure};
-use autodidact_core::landscape::{put, values};
+use autodidact_core::landscape::{load_state_dict, state_dict};
 use autodidact_core::metrics::accuracy;
 use autodidact_core::nn::layers;
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule, StateDict, sorted_trainables};
@@ -102,12 +102,12 @@ impl Model {
     /// The given weights.
     fn from(config: &Config, device: Device, weights: &StateDict) -> Result<Self> {
         let model = Self::fresh(config, device, 0)?;
-        put(&model.vs, weights)?;
+        load_state_dict(&model.vs, weights)?;
         Ok(model)
     }
 
     fn state(&self) -> StateDict {
-        values(&self.vs)
+        state_dict(&self.vs)
     }
 }
 
@@ -268,7 +268,7 @@ pub(super) fn cell(task: Task, method: Method, config: &Config, context: &mut Co
                 let teacher = Model::from(config, device, &weights)?;
                 let name = format!("round{round}");
                 weights = pretrain(&name, config.further.steps, config, &data, &init, context, |m, x, noise| {
-                    Ok(config.distillation.forward(&m.mae, &teacher.mae, x, noise)?.total())
+                    Ok(config.distillation.forward(&m.mae, &teacher.mae, x, noise)?.total)
                 })?;
             }
             weights

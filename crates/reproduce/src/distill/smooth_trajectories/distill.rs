@@ -14,7 +14,7 @@ use autodidact_core::train::{TrainConfig, Trainer};
 use autodidact_core::{Error, seed};
 use autodidact_datasets::load_images;
 use autodidact_distill::distilled_data::{
-    FlatConvNet, FlatConvNetConfig, Inner, Recipe, distribution_matching_loss, gradient_matching_loss,
+    FlatConvNet, FlatConvNetConfig, InnerLoop, Recipe, distribution_matching_loss, gradient_matching_loss,
     random_per_class, representative,
 };
 use autodidact_distill::smooth_trajectories::{TrajectoryBuffer, TrajectoryMatching};
@@ -234,7 +234,7 @@ fn learn(
             let rng = &mut step.rng("matching");
             let synthetic = (&images, &labels);
             if let Method::Trajectory { matching, .. } = method {
-                return Ok(matching.forward(&data.net, buffer, synthetic, &step_size, rng)?.total());
+                return Ok(matching.forward(&data.net, buffer, synthetic, &step_size, rng)?.total);
             }
             let theta = data.net.init(rng, images.device());
             let real = random_per_class(&data.train.y, classes, setting.real_batch, rng)?;
@@ -280,7 +280,7 @@ fn by_start(
     context: &mut Context<'_>,
 ) -> Result<()> {
     let plain = TrajectoryMatching {
-        inner: Inner { kept: Some(0), ..matching.inner },
+        inner: InnerLoop { kept: Some(0), ..matching.inner },
         perturbation: 0.0,
         augment: None,
         ..matching.clone()

@@ -8,7 +8,9 @@ use crate::vision::resized;
 use anyhow::Result;
 use autodidact_core::Result as CoreResult;
 use autodidact_core::metrics::accuracy;
-use autodidact_core::nn::{ConvNet, ConvNetConfig, Depth, Head, Mlp, MlpConfig, ResNet, ResNetConfig, Stem, layers};
+use autodidact_core::nn::{
+    ConvNet, ConvNetConfig, ConvNetHead, Mlp, MlpConfig, ResNet, ResNetConfig, ResNetDepth, ResNetStem, layers,
+};
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
 use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::seed::{self, Rng};
@@ -86,12 +88,12 @@ fn build(p: Path, setting: &Setting, channels: i64) -> CoreResult<Box<dyn Module
         }
         Architecture::ConvNet => {
             let blocks = setting.widths.iter().enumerate().map(|(i, w)| (*w, if i == 0 { 1 } else { 2 })).collect();
-            let head = Head::Flatten { side: setting.side, width: 10 };
+            let head = ConvNetHead::Flatten { side: setting.side, width: 10 };
             Box::new(standardised().add(ConvNet::new(p, &ConvNetConfig { channels, blocks, head })?))
         }
         Architecture::ResNet18 => {
             let width = setting.widths[0];
-            let config = ResNetConfig { channels, width, ..ResNetConfig::new(Depth::D18, Stem::Cifar) };
+            let config = ResNetConfig { channels, width, ..ResNetConfig::new(ResNetDepth::D18, ResNetStem::Cifar) };
             let net = ResNet::new(&p / "encoder", &config);
             Box::new(standardised().add(net).add(layers::linear(&p / "classifier", config.features(), 10, true)))
         }

@@ -7,7 +7,7 @@ use super::super::language::{Policy, Sequence, Sequences};
 use super::{Config, LABELS, Label, Method, RATE, RATES, REWARDS, RIGHT, Ranking, SPEARMAN, TAU, TOP};
 use crate::runner::Context;
 use anyhow::{Result, ensure};
-use autodidact_core::landscape::{put, values};
+use autodidact_core::landscape::{load_state_dict, state_dict};
 use autodidact_core::nn::Gpt;
 use autodidact_core::optim::StateDict;
 use autodidact_core::seed;
@@ -68,7 +68,7 @@ fn start(config: &Config, context: &mut Context<'_>) -> Result<Start> {
         let data = Sequences::new(best, Garland::PAD, device)?;
         let mut both = StateDict::new();
         let mut keep = |name: &str| {
-            both.extend(values(&policy.vs).into_iter().map(|(variable, t)| (format!("{name}.{variable}"), t)));
+            both.extend(state_dict(&policy.vs).into_iter().map(|(variable, t)| (format!("{name}.{variable}"), t)));
         };
         config.tuning.run(&policy, &data, run, |done, loss| {
             context.progress(done, config.tuning.steps, loss);
@@ -145,7 +145,7 @@ pub(super) fn cell(method: Method, config: &Config, context: &mut Context<'_>) -
             Label::Average => vec![ranked.kendall.mean; of_prompt.len()],
             Label::Dynamic => of_prompt.iter().map(|&p| ranked.kendall.dynamic()[p]).collect(),
         };
-        put(&previous.vs, &values(&policy.vs))?;
+        load_state_dict(&previous.vs, &state_dict(&policy.vs))?;
         train(&policy, &previous.model, &pairs, &labels, config, seed_of("order"), context)?;
         context.progress(round + 1, config.rounds, None);
     }

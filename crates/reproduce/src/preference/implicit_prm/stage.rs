@@ -5,7 +5,7 @@ use super::Config;
 use crate::runner::Context;
 use anyhow::{Context as _, Result};
 use autodidact_core::error::check_range;
-use autodidact_core::landscape::values;
+use autodidact_core::landscape::state_dict;
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule, StateDict};
 use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::seed;
@@ -180,7 +180,7 @@ impl Stage {
         let mut all = context.shared_tensors("generator and its rollouts", &key, |context| {
             let policy = config.generator.train(config.lm, seed, context)?;
             let mut out: StateDict =
-                values(&policy.vs).into_iter().map(|(name, t)| (format!("weights {name}"), t)).collect();
+                state_dict(&policy.vs).into_iter().map(|(name, t)| (format!("weights {name}"), t)).collect();
             for (what, problems, each) in [("train", &train, config.responses), ("test", &test, config.samples)] {
                 let drawn = responses(&policy, problems, each, 1.0, seed::derive(seed, &["responses", what]))?;
                 put(what, &drawn, &policy, &mut out)?;

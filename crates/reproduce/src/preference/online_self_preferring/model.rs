@@ -5,7 +5,7 @@ use super::super::language::{Policy, Sequence, Sequences, minimise};
 use super::Config;
 use crate::runner::Context;
 use anyhow::Result;
-use autodidact_core::landscape::values;
+use autodidact_core::landscape::state_dict;
 use autodidact_core::nn::Gpt;
 use autodidact_core::optim::StateDict;
 use autodidact_core::schedule::{Schedule, Shape};
@@ -61,7 +61,7 @@ pub(super) fn ability(
                 Ok(())
             },
         )?;
-        Ok(values(&policy.vs))
+        Ok(state_dict(&policy.vs))
     })
 }
 

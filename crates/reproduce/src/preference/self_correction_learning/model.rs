@@ -2,7 +2,7 @@
 
 use super::super::language::{LmSize, Policy, Sequences};
 use anyhow::Result;
-use autodidact_core::landscape::put;
+use autodidact_core::landscape::load_state_dict;
 use autodidact_core::nn::PatchEmbedding;
 use autodidact_core::optim::StateDict;
 use autodidact_core::text::{Sampler, SamplerConfig, pad, response_log_probs_after};
@@ -48,7 +48,7 @@ impl Vlm {
     /// Given weights.
     pub fn with(lm: LmSize, weights: &StateDict, device: Device) -> Result<Self> {
         let model = Self::new(lm, 0, device)?;
-        put(&model.policy.vs, weights)?;
+        load_state_dict(&model.policy.vs, weights)?;
         Ok(model)
     }
 

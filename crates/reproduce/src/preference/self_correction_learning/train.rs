@@ -5,7 +5,7 @@ use super::model::{Quiz, Vlm, texts};
 use super::{Arm, Config, Data};
 use crate::runner::Context;
 use anyhow::{Result, bail};
-use autodidact_core::landscape::values;
+use autodidact_core::landscape::state_dict;
 use autodidact_core::optim::StateDict;
 use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::train::Step;
@@ -14,7 +14,7 @@ use autodidact_datasets::image::{ImageSet, digits};
 use autodidact_datasets::synthetic::VisualQuestion;
 use autodidact_preference::losses::PairLogProbs;
 use autodidact_preference::self_correction_learning::{
-    DpoWithSft, Judged, ResponsePair, Which, dpo_with_sft, independent_sample_pairs, run_two_turn,
+    Corrections, DpoWithSft, Judged, ResponsePair, dpo_with_sft, independent_sample_pairs, run_two_turn,
     self_correction_pairs,
 };
 use rand::RngExt;
@@ -100,7 +100,7 @@ pub(super) fn base(share: f64, config: &Config, splits: &Splits, context: &mut C
             },
         )?;
         let steps = steps + settings.anneal;
-        let mut all = values(&vlm.policy.vs);
+        let mut all = state_dict(&vlm.policy.vs);
         all.insert(STEPS.to_owned(), Tensor::from_slice(&[steps as f64]));
         Ok(all)
     })?;
@@ -226,7 +226,7 @@ pub(super) fn pairs(
     config: &Config,
     context: &Context<'_>,
 ) -> Result<(Pairs, Option<Quiz>)> {
-    let all = self_correction_pairs(records, Which::Both);
+    let all = self_correction_pairs(records, Corrections::Both);
     let (mut pairs, quiz) = match arm {
         Arm::Scl { which, .. } => (self_correction_pairs(records, which), None),
         Arm::Sft => (all, None),

@@ -6,13 +6,13 @@ use super::judging::{Form, Written, inputs, judgements, log_scores, paired_input
 use super::{BY_META, BY_PROBABILITY, CONSISTENCY, Config, DROPPED, Method, PAIRS, SAMPLED, margins};
 use crate::runner::Context;
 use anyhow::{Result, bail};
-use autodidact_core::landscape::values;
+use autodidact_core::landscape::state_dict;
 use autodidact_core::optim::StateDict;
 use autodidact_core::seed;
 use autodidact_core::text::response_loss;
 use autodidact_datasets::synthetic::{Garland, GarlandFacts, JudgedResponse};
 use autodidact_preference::losses::dpo;
-use autodidact_preference::self_rationalization::{Judgement, Rule, best_of_n, curate, self_consistency_score};
+use autodidact_preference::self_rationalization::{CurationRule, Judgement, best_of_n, curate, self_consistency_score};
 use rand::seq::SliceRandom;
 use tch::Kind;
 
@@ -49,7 +49,7 @@ fn first_judge(form: Form, config: &Config, context: &mut Context<'_>) -> Result
                 let written = judgements(&policy.model, &unseen, 1, (form, 0.0), 0, device)?;
                 let right = unseen.iter().zip(&written).filter(|(i, w)| w[0].judgement.score == Some(i.score()));
                 if right.count() as f64 > config.head_room * CHECKED as f64 {
-                    enough = Some(values(&policy.vs));
+                    enough = Some(state_dict(&policy.vs));
                     bail!("good enough");
                 }
             }
@@ -57,7 +57,7 @@ fn first_judge(form: Form, config: &Config, context: &mut Context<'_>) -> Result
         });
         match (enough, done) {
             (Some(weights), _) => Ok(weights),
-            (None, Ok(())) => Ok(values(&policy.vs)),
+            (None, Ok(())) => Ok(state_dict(&policy.vs)),
             (None, Err(e)) => Err(e),
         }
     })
@@ -145,10 +145,10 @@ impl Learnt {
             let judged: Vec<_> = written.iter().map(|w| w.judgement.clone()).collect();
             let truth = input.score();
             let mut pairs = match method {
-                Method::Correct { margin } => curate(&judged, &Rule::CorrectAnswer { truth }, margin)?,
-                Method::Majority => curate(&judged, &Rule::Majority, 1)?,
-                Method::MetaJudge => curate(&judged, &Rule::MetaJudge { ratings: &ratings[i] }, 1)?,
-                Method::ScoreOnly => curate(&judged, &Rule::CorrectAnswer { truth }, 1)?,
+                Method::Correct { margin } => curate(&judged, &CurationRule::CorrectAnswer { truth }, margin)?,
+                Method::Majority => curate(&judged, &CurationRule::Majority, 1)?,
+                Method::MetaJudge => curate(&judged, &CurationRule::MetaJudge { ratings: &ratings[i] }, 1)?,
+                Method::ScoreOnly => curate(&judged, &CurationRule::CorrectAnswer { truth }, 1)?,
                 // Judgements to imitate; each stands for a pair with itself.
                 Method::RejectionSampling => {
                     let right = (0..judged.len()).filter(|&i| judged[i].score == Some(truth));

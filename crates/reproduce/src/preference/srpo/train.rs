@@ -5,7 +5,7 @@ use super::super::language::{Policy, Sequence, Sequences, sample};
 use super::{COPIES, Config, Method, SETS, gold, wins, words};
 use crate::runner::Context;
 use anyhow::Result;
-use autodidact_core::landscape::values;
+use autodidact_core::landscape::state_dict;
 use autodidact_core::nn::Gpt;
 use autodidact_core::optim::StateDict;
 use autodidact_core::{Result as CoreResult, seed, stats};
@@ -58,7 +58,7 @@ fn reference(config: &Config, context: &mut Context<'_>) -> Result<StateDict> {
             context.progress(done, base.training.steps, loss);
             Ok(())
         })?;
-        Ok(values(&policy.vs))
+        Ok(state_dict(&policy.vs))
     })
 }
 

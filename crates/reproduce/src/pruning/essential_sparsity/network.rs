@@ -5,7 +5,7 @@ use super::arms::Pretraining;
 use super::corpus::{Copy, Corpus, LENGTH, MASK, STATES, SYMBOLS, Task, VOCABULARY};
 use crate::runner::Context;
 use anyhow::Result;
-use autodidact_core::landscape::{put, values};
+use autodidact_core::landscape::{load_state_dict, state_dict};
 use autodidact_core::masks::Masks;
 use autodidact_core::metrics::accuracy;
 use autodidact_core::nn::{EncoderBlocks, layers};
@@ -77,7 +77,7 @@ impl Pretrained {
     /// An encoder with these weights.
     pub fn encoder(&self, config: &Config, device: Device) -> Result<Encoder> {
         let encoder = Encoder::new(config, 0, device)?;
-        put(&encoder.vs, &self.weights)?;
+        load_state_dict(&encoder.vs, &self.weights)?;
         Ok(encoder)
     }
 
@@ -156,7 +156,7 @@ fn pretrain(pretraining: Pretraining, config: &Config, context: &mut Context<'_>
             if p.done % config.look_every == 0 { look(p.done) } else { Ok(()) }
         },
     )?;
-    let mut made = values(&encoder.vs);
+    let mut made = state_dict(&encoder.vs);
     made.retain(|name, _| handed_on.contains(name));
     let zeros = Tensor::from_slice(&zeros.into_inner()).view([-1, 1 + config.taus.len() as i64]);
     made.insert(ZEROS.to_owned(), zeros);

@@ -4,7 +4,7 @@ use super::{ACCURACY, AGREEMENT, Arm, BY_CLASS, Config, EMPTY, ESTIMATE, FIRING,
 use crate::runner::Context;
 use crate::vision::{Images, Part, standardised};
 use anyhow::{Result, bail};
-use autodidact_core::landscape::{put, values};
+use autodidact_core::landscape::{load_state_dict, state_dict};
 use autodidact_core::metrics::accuracy;
 use autodidact_core::optim::{Group, Optimizer, Rule, Sgd, StateDict};
 use autodidact_core::schedule::{Schedule, Shape};
@@ -154,11 +154,11 @@ impl Study<'_> {
         let mut weights = context.shared_tensors("dense network", &key, |context| {
             let net = self.fresh(HeadInput::Standardised, context)?;
             self.train(&net, Gating::None, false, context)?;
-            Ok(without_heads(values(net.store())))
+            Ok(without_heads(state_dict(net.store())))
         })?;
         let net = self.fresh(input, context)?;
-        weights.extend(values(net.store()).into_iter().filter(|(name, _)| name.starts_with("heads.")));
-        put(net.store(), &weights)?;
+        weights.extend(state_dict(net.store()).into_iter().filter(|(name, _)| name.starts_with("heads.")));
+        load_state_dict(net.store(), &weights)?;
         if self.c.open_heads {
             net.open_heads();
         }
@@ -171,10 +171,10 @@ impl Study<'_> {
         let weights = context.shared_tensors(&format!("decoupled {r}"), &key, |context| {
             let net = self.dense(HeadInput::Standardised, context)?;
             self.train(&net, Gating::Heads { criterion: Criterion::Mass(r), detached: true }, true, context)?;
-            Ok(values(net.store()))
+            Ok(state_dict(net.store()))
         })?;
         let net = self.fresh(HeadInput::Standardised, context)?;
-        put(net.store(), &weights)?;
+        load_state_dict(net.store(), &weights)?;
         Ok(net)
     }
 

@@ -5,10 +5,10 @@ use crate::runner::Context;
 use crate::vision::{Images, in_parts, standardised};
 use anyhow::Result;
 use autodidact_core::curvature::{Hessian, Lanczos};
-use autodidact_core::landscape::{along_line, put, recalibrate_batch_norm, values};
+use autodidact_core::landscape::{along_line, load_state_dict, recalibrate_batch_norm, state_dict};
 use autodidact_core::masks::Masks;
 use autodidact_core::metrics::accuracy;
-use autodidact_core::nn::{ConvNet, ConvNetConfig, Head, layers};
+use autodidact_core::nn::{ConvNet, ConvNetConfig, ConvNetHead, layers};
 use autodidact_core::optim::{Group, Optimizer, Rule, Sam, Sgd, Snapshot, StateDict};
 use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::{Error, seed};
@@ -28,7 +28,8 @@ impl Network {
     pub fn new(data: &Images, config: &Config, seed: u64, device: tch::Device) -> Result<Self> {
         let vs = VarStore::new(device);
         tch::manual_seed(seed as i64);
-        let shape = ConvNetConfig { channels: data.channels, blocks: config.blocks.clone(), head: Head::GlobalMean };
+        let shape =
+            ConvNetConfig { channels: data.channels, blocks: config.blocks.clone(), head: ConvNetHead::GlobalMean };
         let encoder = ConvNet::new(vs.root() / "encoder", &shape)?;
         let head = layers::linear(vs.root() / "head", shape.features(), data.classes, true);
         Ok(Self { vs, encoder, head })
@@ -179,7 +180,7 @@ impl Temperature {
                     let sharpness = network.sharpness(data, 0)?;
                     let measured = Tensor::from_slice(&[test, sharpness]);
                     kept.insert(format!("{stop}/measured"), measured);
-                    kept.extend(values(&network.vs).into_iter().map(|(n, t)| (format!("{stop}/{n}"), t)));
+                    kept.extend(state_dict(&network.vs).into_iter().map(|(n, t)| (format!("{stop}/{n}"), t)));
                 }
                 Ok(())
             })?;
@@ -212,7 +213,7 @@ pub fn retrain(
     context: &Context<'_>,
 ) -> Result<Retrained> {
     let network = Network::new(data, config, 0, context.plan.device)?;
-    put(&network.vs, &dense.weights)?;
+    load_state_dict(&network.vs, &dense.weights)?;
     let masks = autodidact_pruning::pruners::layerwise_magnitude(&network.masks()?, 1.0 - density)?;
     let seed = seed::derive(context.seed("retrain"), &[&copy.to_string()]);
     let run = Run { batch: config.batch, steps: config.steps(data), rho: 0.0, seed };
@@ -225,7 +226,7 @@ pub fn retrain(
         }
         Ok(())
     })?;
-    Ok(Retrained { weights: values(&network.vs), test_error: autodidact_core::stats::mean(&errors) })
+    Ok(Retrained { weights: state_dict(&network.vs), test_error: autodidact_core::stats::mean(&errors) })
 }
 
 /// Training errors on the line between two networks, the statistics of batch norm computed anew at every point.
@@ -238,7 +239,7 @@ pub fn errors_between(
 ) -> Result<Vec<f64>> {
     let network = Network::new(data, config, 0, context.plan.device)?;
     along_line(a, b, config.points, |weights| {
-        put(&network.vs, weights)?;
+        load_state_dict(&network.vs, weights)?;
         let batches = data.train.x.split(PART, 0);
         recalibrate_batch_norm(&network.vs, batches, |x| drop(network.logits(x, true)))?;
         network.error(&data.train.x, &data.train.y)

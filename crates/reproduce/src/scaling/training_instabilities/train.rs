@@ -6,7 +6,7 @@ use super::runs::{Norm, Run};
 use crate::experiment::Plan;
 use crate::runner::Context;
 use anyhow::{Context as _, Result};
-use autodidact_core::nn::{Gpt, QkNorm, Scores, Weights};
+use autodidact_core::nn::{AttentionScores, AttentionWeights, Gpt, QkNorm};
 use autodidact_core::optim::Adam;
 use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::text::Windows;
@@ -117,10 +117,10 @@ impl Outcome {
 fn network(run: &Run, proxy: &Proxy, vs: &VarStore) -> Result<Gpt> {
     let mut config = proxy.config();
     match run.norm {
-        Norm::Fixed(kappa) => config.scores = Scores { norm: QkNorm::Fixed { kappa }, ..config.scores },
+        Norm::Fixed(kappa) => config.scores = AttentionScores { norm: QkNorm::Fixed { kappa }, ..config.scores },
         Norm::Pointwise => {
-            let weights = Weights::SquaredRelu { length: proxy.context };
-            config.scores = Scores { weights, ..config.scores };
+            let weights = AttentionWeights::SquaredRelu { length: proxy.context };
+            config.scores = AttentionScores { weights, ..config.scores };
         }
         Norm::Plain | Norm::Learned => {}
     }

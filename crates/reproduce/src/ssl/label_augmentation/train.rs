@@ -7,7 +7,7 @@ use crate::vision::{Part, check_side, features, standardised};
 use anyhow::{Result, bail, ensure};
 use autodidact_core::error::check_range;
 use autodidact_core::metrics::accuracy;
-use autodidact_core::nn::{CifarResNet, ConvNet, ConvNetConfig, Head, layers};
+use autodidact_core::nn::{CifarResNet, ConvNet, ConvNetConfig, ConvNetHead, layers};
 use autodidact_core::optim::{Group, Optimizer, Rule, Sgd};
 use autodidact_core::schedule::{Schedule, Shape};
 use autodidact_core::train::{History, Progress, TrainConfig, Trainer};
@@ -170,7 +170,7 @@ impl SmallNet {
     const FEATURES: i64 = 64;
 
     fn new(p: Path, channels: i64, side: i64) -> Result<Self> {
-        let head = Head::Flatten { side, width: Self::FEATURES };
+        let head = ConvNetHead::Flatten { side, width: Self::FEATURES };
         let config = ConvNetConfig { channels, blocks: vec![(32, 1), (64, 2)], head };
         Ok(Self(ConvNet::new(&p / "net", &config)?, layers::batch_norm1d(&p / "norm", Self::FEATURES)))
     }

@@ -7,7 +7,7 @@ use crate::results::Results;
 use crate::verdict::{self, Finding, Verdict, estimate};
 use anyhow::Result;
 use autodidact_core::stats::{self, Estimate};
-use autodidact_ssl::rankme::{Candidate, Rule, select};
+use autodidact_ssl::rankme::{Candidate, Selection, select};
 
 struct Study<'a> {
     results: &'a Results,
@@ -114,13 +114,13 @@ impl<'a> Study<'a> {
     }
 
     /// Accuracy that a rule's choice loses against the oracle's, mean over sweeps, by seed.
-    fn gaps(&self, rule: Rule) -> Result<Vec<f64>> {
+    fn gaps(&self, rule: Selection) -> Result<Vec<f64>> {
         let of = |seed: &u64| {
             let mut gap = 0.0;
             for sweep in &self.sweeps {
                 let runs = self.candidates(sweep, *seed)?;
                 let accuracy = |rule| Ok::<_, anyhow::Error>(select(&runs, rule)?.accuracy);
-                gap += (accuracy(Rule::Oracle)? - accuracy(rule)?) / self.sweeps.len() as f64;
+                gap += (accuracy(Selection::Oracle)? - accuracy(rule)?) / self.sweeps.len() as f64;
             }
             Ok(gap)
         };
@@ -137,8 +137,8 @@ impl<'a> Study<'a> {
 
     /// C3.
     fn selection(&self) -> Result<Finding> {
-        let rule = Rule::RankMe { tolerance: self.config.tolerance };
-        let (ours, alpha, median) = (self.gaps(rule)?, self.gaps(Rule::AlphaReq)?, self.gaps(Rule::Median)?);
+        let rule = Selection::RankMe { tolerance: self.config.tolerance };
+        let (ours, alpha, median) = (self.gaps(rule)?, self.gaps(Selection::AlphaReq)?, self.gaps(Selection::Median)?);
         let (gap, alpha, median) = (stats::mean(&ours), stats::mean(&alpha), stats::mean(&median));
         let most = if self.results.plan().scale == Scale::Full { 0.5 } else { 1.0 };
         let verdict = match () {
@@ -150,7 +150,7 @@ impl<'a> Study<'a> {
         for sweep in &self.sweeps {
             let chosen = self.results.plan().seeds.iter().map(|s| {
                 let runs = self.candidates(sweep, *s)?;
-                Ok(format!("{} ({})", select(&runs, rule)?.value, select(&runs, Rule::Oracle)?.value))
+                Ok(format!("{} ({})", select(&runs, rule)?.value, select(&runs, Selection::Oracle)?.value))
             });
             choices.push(format!(
                 "{} {}: {}",

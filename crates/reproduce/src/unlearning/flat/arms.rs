@@ -8,7 +8,7 @@ use super::{Config, FORGET, RETAINED};
 use crate::preference::language::Policy;
 use crate::runner::Context;
 use anyhow::{Context as _, Result};
-use autodidact_core::landscape::put;
+use autodidact_core::landscape::load_state_dict;
 use autodidact_core::optim::StateDict;
 use autodidact_core::schedule::{Decay, Schedule, Shape};
 use autodidact_core::{Error, Result as CoreResult};
@@ -252,7 +252,7 @@ impl Bench<'_> {
     /// The difference that learning the forget set further makes.
     fn vector(&self, lr: f64) -> Result<TaskVector> {
         let epochs = self.config.unlearning.vector_epochs;
-        put(&self.policy.vs, &self.full)?;
+        load_state_dict(&self.policy.vs, &self.full)?;
         let schedule = Schedule::new(lr, 1, Shape::Constant);
         self.unlearner(Method::FineTuning, schedule)?.run(Stop::Epochs(epochs), |_| Ok(()))?;
         Ok(TaskVector::between(&self.full, &models::on_cpu(&self.policy))?)
@@ -263,7 +263,7 @@ impl Bench<'_> {
         let vector = self.vector(c.lr)?;
         let mut met = false;
         for (i, alpha) in c.alphas.iter().enumerate() {
-            put(&self.policy.vs, &vector.subtracted_from(&self.full, *alpha)?)?;
+            load_state_dict(&self.policy.vs, &vector.subtracted_from(&self.full, *alpha)?)?;
             self.look(i + 1, true, context)?;
             context.metric(i + 1, ALPHA, *alpha);
             met = self.forget_accuracy()? <= c.known;
@@ -279,7 +279,7 @@ impl Bench<'_> {
     fn rates(&self, change: Change, context: &mut Context<'_>) -> Result<()> {
         let (c, rates) = (&self.config.unlearning, &self.config.rates);
         for (i, lr) in rates.lr.iter().enumerate() {
-            put(&self.policy.vs, &self.full)?;
+            load_state_dict(&self.policy.vs, &self.full)?;
             if let Some(method) = change.method(c.beta) {
                 let steps = self.task.material.forget.len().div_ceil(c.batch) * rates.epochs;
                 let shape = Shape::Decay { decay: Decay::Linear, end: 0.0 };
@@ -287,7 +287,7 @@ impl Bench<'_> {
                 self.unlearner(method, schedule)?.run(Stop::Steps(steps), |_| Ok(()))?;
             } else {
                 let vector = self.vector(*lr)?;
-                put(&self.policy.vs, &vector.subtracted_from(&self.full, c.alpha)?)?;
+                load_state_dict(&self.policy.vs, &vector.subtracted_from(&self.full, c.alpha)?)?;
             }
             context.progress(i + 1, rates.lr.len(), None);
             self.measure(i, context)?;

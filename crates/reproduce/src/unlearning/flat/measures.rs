@@ -10,7 +10,7 @@ use autodidact_core::metrics::RougeL;
 use autodidact_core::nn::Gpt;
 use autodidact_core::stats::{self, mean};
 use autodidact_unlearning::tofu::{Losses, auc, forget_quality, min_k, model_utility, privacy_leakage};
-use autodidact_unlearning::unlearner::{Exchange, answer_log_probs, value_accuracy};
+use autodidact_unlearning::unlearner::{QuestionAnswer, answer_log_probs, value_accuracy};
 use serde::{Deserialize, Serialize};
 
 /// Metrics of a set of questions, which stands behind them.
@@ -79,7 +79,7 @@ struct Probabilities {
 
 impl Probabilities {
     fn of(model: &Gpt, set: &Set) -> Result<Self> {
-        let mut rows: Vec<(&[i64], &[i64])> = set.exchanges.iter().map(Exchange::parts).collect();
+        let mut rows: Vec<(&[i64], &[i64])> = set.exchanges.iter().map(QuestionAnswer::parts).collect();
         for ((e, paraphrase), perturbed) in set.exchanges.iter().zip(&set.paraphrases).zip(&set.perturbed) {
             rows.extend([paraphrase].into_iter().chain(perturbed).map(|answer| (&e.question[..], &answer[..])));
         }
@@ -105,8 +105,8 @@ fn membership(model: &Gpt, task: &Task) -> Result<Option<f64>> {
     if task.holdout.is_empty() {
         return Ok(None);
     }
-    let scores = |exchanges: &[Exchange]| -> Result<Vec<f64>> {
-        let rows: Vec<_> = exchanges.iter().map(Exchange::parts).collect();
+    let scores = |exchanges: &[QuestionAnswer]| -> Result<Vec<f64>> {
+        let rows: Vec<_> = exchanges.iter().map(QuestionAnswer::parts).collect();
         answer_log_probs(model, &rows)?.iter().map(|l| Ok(min_k(l, LEAST)?)).collect()
     };
     Ok(Some(auc(&scores(&task.forget.exchanges)?, &scores(&task.holdout)?)?))
@@ -197,7 +197,7 @@ pub(super) fn measure(
 fn normalized(probabilities: &Probabilities) -> Result<f64> {
     let of = |(answer, losses): (&f64, &Losses)| -> Result<f64> {
         let asked = Losses { paraphrase: *answer, perturbed: losses.perturbed.clone() };
-        Ok(asked.normalized_probability()?)
+        Ok(asked.normalised_probability()?)
     };
     let all = probabilities.answers.iter().zip(&probabilities.losses).map(of).collect::<Result<Vec<_>>>()?;
     Ok(mean(&all))
@@ -205,7 +205,7 @@ fn normalized(probabilities: &Probabilities) -> Result<f64> {
 
 /// How probable retained answers are, and what of them is known (given the true words before): cheap enough for a look on the way.
 pub(super) fn kept(model: &Gpt, task: &Task) -> Result<[f64; 2]> {
-    let rows: Vec<_> = task.retained.exchanges.iter().map(Exchange::parts).collect();
+    let rows: Vec<_> = task.retained.exchanges.iter().map(QuestionAnswer::parts).collect();
     let p: Vec<f64> = answer_log_probs(model, &rows)?.iter().map(|l| stats::mean(l).exp()).collect();
     Ok([mean(&p), value_accuracy(model, &task.retained.exchanges)?])
 }

@@ -6,13 +6,13 @@ use crate::preference::language::{Policy, Sequence, Sequences, minimise};
 use crate::runner::Context;
 use anyhow::{Result, ensure};
 use autodidact_core::device::Precision;
-use autodidact_core::landscape::{put, values};
+use autodidact_core::landscape::{load_state_dict, state_dict};
 use autodidact_core::nn::{Gpt, GptConfig};
 use autodidact_core::optim::StateDict;
 use autodidact_core::schedule::{Decay, Schedule, Shape};
 use autodidact_core::{hub, seed};
 use autodidact_datasets::batch::Order;
-use autodidact_unlearning::unlearner::{Exchange, Material, Method, Stop, UnlearnConfig, Unlearner};
+use autodidact_unlearning::unlearner::{Method, QuestionAnswer, Stop, UnlearnConfig, UnlearnData, Unlearner};
 use serde::{Deserialize, Serialize};
 use tch::Device;
 use tch::nn::VarStore;
@@ -59,7 +59,7 @@ pub(super) fn blank(config: &Config, task: &Task, context: &Context<'_>) -> Resu
 /// A model with given weights.
 pub(super) fn with(config: &Config, task: &Task, weights: &StateDict, context: &Context<'_>) -> Result<Policy> {
     let policy = blank(config, task, context)?;
-    put(&policy.vs, weights)?;
+    load_state_dict(&policy.vs, weights)?;
     Ok(policy)
 }
 
@@ -79,7 +79,7 @@ pub(super) fn weights(stage: Stage, config: &Config, task: &Task, context: &mut 
     context.shared_tensors(&format!("{} model", stage.arm()), &key, |context| {
         let policy = blank(config, task, context)?;
         if let Some(begun) = &begun {
-            put(&policy.vs, begun)?;
+            load_state_dict(&policy.vs, begun)?;
         }
         if config.model.is_some() {
             tune_published(&config.hub, &policy, stage, task, context)?;
@@ -92,7 +92,7 @@ pub(super) fn weights(stage: Stage, config: &Config, task: &Task, context: &mut 
 
 /// A model's weights where the cache has them.
 pub(super) fn on_cpu(policy: &Policy) -> StateDict {
-    values(&policy.vs).into_iter().map(|(name, t)| (name, t.to_device(Device::Cpu))).collect()
+    state_dict(&policy.vs).into_iter().map(|(name, t)| (name, t.to_device(Device::Cpu))).collect()
 }
 
 fn hub_key(config: &Config) -> serde_json::Value {
@@ -101,7 +101,7 @@ fn hub_key(config: &Config) -> serde_json::Value {
 }
 
 /// What a stage tunes on of the authors: nothing, all, or the retained ones.
-fn authors(stage: Stage, task: &Task) -> Vec<&Exchange> {
+fn authors(stage: Stage, task: &Task) -> Vec<&QuestionAnswer> {
     let forget = task.material.forget.iter().filter(|_| stage == Stage::Full);
     if stage == Stage::Base { vec![] } else { task.material.retain.iter().chain(forget).collect() }
 }
@@ -139,8 +139,8 @@ fn train(config: &Config, policy: &Policy, stage: Stage, task: &Task, context: &
 
 /// A published model, fine-tuned on answers.
 fn tune_published(hub: &Hub, policy: &Policy, stage: Stage, task: &Task, context: &Context<'_>) -> Result<()> {
-    let learnt: Vec<Exchange> = authors(stage, task).into_iter().cloned().collect();
-    let material = Material { forget: learnt, ..Material::default() };
+    let learnt: Vec<QuestionAnswer> = authors(stage, task).into_iter().cloned().collect();
+    let material = UnlearnData { forget: learnt, ..UnlearnData::default() };
     let per_epoch = material.forget.len().div_ceil(hub.batch);
     let steps = per_epoch * hub.epochs;
     let schedule =

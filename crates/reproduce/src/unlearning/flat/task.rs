@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use autodidact_core::hub;
 use autodidact_core::text::{HfTokenizer, Tokenizer, WordTokenizer};
 use autodidact_datasets::questions::Question;
-use autodidact_unlearning::unlearner::{Exchange, Material};
+use autodidact_unlearning::unlearner::{QuestionAnswer, UnlearnData};
 use serde_json::Value;
 use std::path::Path;
 
@@ -102,7 +102,7 @@ impl Format {
 pub(super) struct Set {
     pub questions: Vec<Question>,
     /// With the answers as they are trained.
-    pub exchanges: Vec<Exchange>,
+    pub exchanges: Vec<QuestionAnswer>,
     /// Paraphrases (the answers, where there are none).
     pub paraphrases: Vec<Vec<i64>>,
     /// Wrong answers to each.
@@ -122,9 +122,10 @@ impl Set {
     }
 }
 
-fn exchanges(questions: &[Question], format: &Format) -> Result<Vec<Exchange>> {
+fn exchanges(questions: &[Question], format: &Format) -> Result<Vec<QuestionAnswer>> {
     let exchange = |q: &Question| {
-        let whole = || Ok::<_, anyhow::Error>(Exchange::new(format.question(&q.question)?, format.answer(&q.answer)?));
+        let whole =
+            || Ok::<_, anyhow::Error>(QuestionAnswer::new(format.question(&q.question)?, format.answer(&q.answer)?));
         let Some(value) = &q.value else { return whole() };
         // Inside an answer a word may begin with its space.
         for text in [value.clone(), format!(" {value}")] {
@@ -142,13 +143,13 @@ fn exchanges(questions: &[Question], format: &Format) -> Result<Vec<Exchange>> {
 pub(super) struct Task {
     pub format: Format,
     /// What methods learn from.
-    pub material: Material,
+    pub material: UnlearnData,
     pub forget: Set,
     pub retained: Set,
     pub known: Set,
     pub world: Set,
     /// Like those to forget and never seen; may be empty.
-    pub holdout: Vec<Exchange>,
+    pub holdout: Vec<QuestionAnswer>,
     /// The texts of the templates.
     pub refusals: Vec<String>,
     /// What small models learn first, as often as it counts.
@@ -184,7 +185,7 @@ impl Task {
         let templates = questions.refusals.iter().map(|t| format.answer(t)).collect::<Result<_>>()?;
         let forget = Set::new(questions.forget, &format)?;
         let retain = exchanges(&questions.retain, &format)?;
-        let material = Material { forget: forget.exchanges.clone(), templates, unrelated, retain };
+        let material = UnlearnData { forget: forget.exchanges.clone(), templates, unrelated, retain };
         let holdout = exchanges(&questions.holdout, &format)?;
         let retained = Set::new(questions.retained, &format)?;
         let known = Set::new(questions.known_seen, &format)?;

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::runner::Context;
 use anyhow::{Context as _, Result, bail};
-use autodidact_core::landscape::{put, values};
+use autodidact_core::landscape::{load_state_dict, state_dict};
 use autodidact_core::metrics::accuracy;
 use autodidact_core::seed;
 use autodidact_datasets::image::{ImageSet, digits};
@@ -122,9 +122,9 @@ impl Cell<'_> {
         );
         let weights = context.shared_tensors("original", &key, |_| {
             train(&model, &self.data.train, &training)?;
-            Ok(values(model.store()))
+            Ok(state_dict(model.store()))
         })?;
-        put(model.store(), &weights)?;
+        load_state_dict(model.store(), &weights)?;
         Ok(model)
     }
 
