@@ -58,10 +58,10 @@ pub(crate) fn hidden_log_softmax(logits: &Tensor, y: &Tensor, tau: f64) -> Tenso
     scaled.scatter_value(1, y, HIDDEN).log_softmax(1, logits.kind())
 }
 
-/// The classes but `y [B]`, of `classes`, in order: `[B, classes - 1]`.
-pub fn non_targets(y: &Tensor, classes: i64) -> Tensor {
-    let column = Tensor::arange(classes - 1, (Kind::Int64, y.device())).unsqueeze(0);
-    &column + column.ge_tensor(&y.unsqueeze(1)).to_kind(Kind::Int64)
+/// The classes but `labels [B]`, of `classes`, in order: `[B, classes - 1]`.
+pub fn non_targets(labels: &Tensor, classes: i64) -> Tensor {
+    let column = Tensor::arange(classes - 1, (Kind::Int64, labels.device())).unsqueeze(0);
+    &column + column.ge_tensor(&labels.unsqueeze(1)).to_kind(Kind::Int64)
 }
 
 /// Log-softmax over the non-target classes alone, at temperature `tau`: logits `[B, C]`, labels `[B]`, result `[B, C-1]`, the other
@@ -70,12 +70,12 @@ pub fn non_targets(y: &Tensor, classes: i64) -> Tensor {
 ///
 /// # Errors
 /// Logits that are no matrix of two or more classes, labels outside them, a temperature not above 0.
-pub fn non_target_log_softmax(logits: &Tensor, y: &Tensor, tau: f64) -> Result<Tensor> {
+pub fn non_target_log_softmax(logits: &Tensor, labels: &Tensor, tau: f64) -> Result<Tensor> {
     let (b, c) = check_logits(logits, logits)?;
-    check_class_indices("labels", y, b, c)?;
+    check_class_indices("labels", labels, b, c)?;
     check_range("temperature", tau, f64::MIN_POSITIVE..)?;
     in_full_precision([logits], |[logits]| {
-        Ok((logits.gather(1, &non_targets(y, c), false) / tau).log_softmax(1, logits.kind()))
+        Ok((logits.gather(1, &non_targets(labels, c), false) / tau).log_softmax(1, logits.kind()))
     })
 }
 
@@ -141,17 +141,17 @@ impl Dkd {
     ///
     /// # Errors
     /// Shapes that differ, labels outside the classes, a temperature not above 0.
-    pub fn forward(&self, student: &Tensor, teacher: &Tensor, y: &Tensor) -> Result<DkdOutput> {
+    pub fn forward(&self, student: &Tensor, teacher: &Tensor, labels: &Tensor) -> Result<DkdOutput> {
         let (b, c) = check_logits(student, teacher)?;
-        check_class_indices("labels", y, b, c)?;
+        check_class_indices("labels", labels, b, c)?;
         check_range("temperature", self.tau, f64::MIN_POSITIVE..)?;
         in_full_precision([student, teacher], |[s, t]| {
-            let (s, t, own) = (s / self.tau, t.detach() / self.tau, y.unsqueeze(1));
+            let (s, t, own) = (s / self.tau, t.detach() / self.tau, labels.unsqueeze(1));
             // Log-odds of the target against the rest.
             let split = |z: &Tensor| {
                 let all = z.logsumexp([1i64].as_slice(), false);
                 let rest = z.scatter_value(1, &own, HIDDEN).logsumexp([1i64].as_slice(), false);
-                (at(z, y) - &all, rest - all)
+                (at(z, labels) - &all, rest - all)
             };
             let ((log_s, rest_s), (log_t, rest_t)) = (split(&s), split(&t));
             let target = log_t.exp() * (&log_t - log_s) + rest_t.exp() * (&rest_t - rest_s);
@@ -187,13 +187,13 @@ impl Wsld {
     ///
     /// # Errors
     /// As [`Dkd::forward`].
-    pub fn forward(&self, student: &Tensor, teacher: &Tensor, y: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, student: &Tensor, teacher: &Tensor, labels: &Tensor) -> Result<Tensor> {
         let (b, c) = check_logits(student, teacher)?;
-        check_class_indices("labels", y, b, c)?;
+        check_class_indices("labels", labels, b, c)?;
         check_range("temperature", self.tau, f64::MIN_POSITIVE..)?;
         in_full_precision([student, teacher], |[s, t]| {
             let (kind, t) = (s.kind(), t.detach());
-            let own = |z: &Tensor| -at(&z.log_softmax(1, kind), y);
+            let own = |z: &Tensor| -at(&z.log_softmax(1, kind), labels);
             let weight = 1.0 - (-own(&s.detach()) / (own(&t) + 1e-7)).exp();
             let soft = -row_sum(&((&t / self.tau).softmax(1, kind) * (s / self.tau).log_softmax(1, kind)));
             Ok(mean(&(weight * soft)) * (self.alpha * self.tau * self.tau))
@@ -201,16 +201,16 @@ impl Wsld {
     }
 }
 
-/// Cross entropy with label smoothing (Szegedy et al., 2016; arXiv 1512.00567): the target is `(1 - epsilon) onehot + epsilon/C`.
+/// Cross entropy with label smoothing (Szegedy et al., 2016; arXiv 1512.00567): the target is `(1 - eps) onehot + eps/C`.
 ///
 /// # Errors
-/// Logits that are no matrix, labels outside the classes, `epsilon` outside `[0, 1]`.
-pub fn label_smoothing(logits: &Tensor, y: &Tensor, epsilon: f64) -> Result<Tensor> {
+/// Logits that are no matrix, labels outside the classes, `eps` outside `[0, 1]`.
+pub fn label_smoothing(logits: &Tensor, labels: &Tensor, eps: f64) -> Result<Tensor> {
     let (b, c) = check_logits(logits, logits)?;
-    check_class_indices("labels", y, b, c)?;
-    check_range("epsilon", epsilon, 0.0..=1.0)?;
+    check_class_indices("labels", labels, b, c)?;
+    check_range("eps", eps, 0.0..=1.0)?;
     in_full_precision([logits], |[logits]| {
-        Ok(logits.cross_entropy_loss::<Tensor>(y, None, Reduction::Mean, -100, epsilon))
+        Ok(logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Mean, -100, eps))
     })
 }
 
@@ -220,12 +220,12 @@ pub fn label_smoothing(logits: &Tensor, y: &Tensor, epsilon: f64) -> Result<Tens
 ///
 /// # Errors
 /// As [`kd`]; `correct` not between `1/C` and 1.
-pub fn teacher_free(logits: &Tensor, y: &Tensor, correct: f64, tau: f64) -> Result<Tensor> {
+pub fn teacher_free(logits: &Tensor, labels: &Tensor, correct: f64, tau: f64) -> Result<Tensor> {
     let (b, c) = check_logits(logits, logits)?;
-    check_class_indices("labels", y, b, c)?;
+    check_class_indices("labels", labels, b, c)?;
     check_range("correct", correct, 1.0 / c as f64..1.0)?;
     // Log-probabilities are logits.
     let rest = ((1.0 - correct) / (c - 1) as f64).ln();
-    let virtual_teacher = (logits.detach().zeros_like() + rest).scatter_value(1, &y.unsqueeze(1), correct.ln());
+    let virtual_teacher = (logits.detach().zeros_like() + rest).scatter_value(1, &labels.unsqueeze(1), correct.ln());
     kd(logits, &virtual_teacher, tau)
 }

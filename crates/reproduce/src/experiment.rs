@@ -165,6 +165,14 @@ impl Plan {
         }
         experiment.cells(&Self::trial(Scale::Smoke, experiment.datasets()[0], config))
     }
+
+    /// Checks that each of these settings, alone, is refused before anything runs, with a message that begins as given.
+    pub(crate) fn assert_refused(experiment: &dyn Experiment, settings: &[(&str, Value, &str)]) {
+        for (key, value, said) in settings {
+            let error = Self::trial_cells(experiment, &[(key, value.clone())]).unwrap_err().to_string();
+            assert!(error.starts_with(said), "{key}={value}: {error}");
+        }
+    }
 }
 
 /// Checks a list of hyper-parameters, for [`Experiment::cells`]: it has an element, and all are finite and inside `range`.

@@ -373,15 +373,18 @@ fn bad_input_is_an_error_that_says_so() {
     let (x, y) = worked();
     let config = NaiveBayesConfig::default();
     let error = |x: &Tensor, y: &Tensor| GaussianNaiveBayes::fit(x, y, 3, &config).unwrap_err().to_string();
-    assert_eq!(error(&x.view(-1), &y), "x: expected [N, D], got shape [12]");
-    assert_eq!(error(&x, &y.narrow(0, 0, 5)), "y: expected [6], got shape [5]");
-    assert_eq!(error(&x, &(&y + 1)), "y: expected class indices in 0..3, got values from 1 to 3");
-    assert_eq!(error(&(&x / 0.0), &y), "x: expected finite values, got NaN or infinity");
+    assert_eq!(error(&x.view(-1), &y), "features: expected [N, D], got shape [12]");
+    assert_eq!(error(&x, &y.narrow(0, 0, 5)), "labels: expected [6], got shape [5]");
+    assert_eq!(error(&x, &(&y + 1)), "labels: expected class indices in 0..3, got values from 1 to 3");
+    assert_eq!(error(&(&x / 0.0), &y), "features: expected finite values, got NaN or infinity");
     let partial = GaussianNaiveBayes::fit(&x.narrow(0, 0, 4), &y.narrow(0, 0, 4), 3, &config).unwrap();
     let e = partial.predict(&x).unwrap_err().to_string();
     assert_eq!(e, "samples: expected at least one of every class, got none of class 2");
     let fitted = nb(&x, &y, 3, config);
-    assert_eq!(fitted.log_joint(&x.tr()).unwrap_err().to_string(), "x: expected [N, 2] with a row, got shape [2, 6]");
+    assert_eq!(
+        fitted.log_joint(&x.tr()).unwrap_err().to_string(),
+        "features: expected [N, 2] with a row, got shape [2, 6]"
+    );
     assert!(GaussianNaiveBayes::fit(&x, &y, 3, &NaiveBayesConfig { floor: 0.0, ..config }).is_err());
     let train = Labelled { x: &x, y: &y, classes: 3 };
     assert!(

@@ -71,21 +71,16 @@ pub fn random_labels(
 }
 
 /// Fine-tunes on the data to forget as the nearest wrong class (boundary shrink: Chen, Gao, Liu, Peng and Wang, 2023; arXiv 2303.11570): the
-/// class, other than the label, that the model prefers after a step of `epsilon` along the sign of the loss's gradient.
+/// class, other than the label, that the model prefers after a step of `eps` along the sign of the loss's gradient.
 ///
 /// # Errors
-/// As [`train`]; an `epsilon` below 0.
-pub fn boundary_shrink(
-    model: &impl Embedder,
-    forget: &Labelled,
-    epsilon: f64,
-    training: &Training,
-) -> Result<Vec<f64>> {
-    check_range("epsilon", epsilon, 0.0..)?;
+/// As [`train`]; an `eps` below 0.
+pub fn boundary_shrink(model: &impl Embedder, forget: &Labelled, eps: f64, training: &Training) -> Result<Vec<f64>> {
+    check_range("eps", eps, 0.0..)?;
     let x = forget.x.detach().copy().set_requires_grad(true);
     let loss = model.logits(&x, false).cross_entropy_for_logits(&forget.y);
     let gradient = Tensor::f_run_backward(&[&loss], &[&x], false, false)?;
-    let shifted = x.detach() + gradient[0].sign() * epsilon;
+    let shifted = x.detach() + gradient[0].sign() * eps;
     let y = tch::no_grad(|| {
         let own = forget.y.unsqueeze(1);
         model.logits(&shifted, false).scatter_value(1, &own, f64::NEG_INFINITY).argmax(1, false)
@@ -93,20 +88,20 @@ pub fn boundary_shrink(
     train(model, &Labelled { x: forget.x.shallow_clone(), y }, training)
 }
 
-/// Adds `rate` times the summed gradient that the data to forget had at the initial weights, batch by batch, as one epoch of gradient
+/// Adds `lr` times the summed gradient that the data to forget had at the initial weights, batch by batch, as one epoch of gradient
 /// descent would have subtracted it (Thudi, Deza, Chandrasekaran and Papernot, 2022; arXiv 2109.13398); then fine-tunes on the remaining data.
 ///
 /// # Errors
-/// As [`train`]; a `rate` below 0, an initial network with other parameters.
+/// As [`train`]; an `lr` below 0, an initial network with other parameters.
 pub fn unroll<M: Embedder>(
     model: &M,
     initial: &M,
     forget: &Labelled,
     remaining: &Labelled,
-    rate: f64,
+    lr: f64,
     training: &Training,
 ) -> Result<Vec<f64>> {
-    check_range("rate", rate, 0.0..)?;
+    check_range("lr", lr, 0.0..)?;
     training.check()?;
     let (old, new) = (sorted_trainables(initial.store()), sorted_trainables(model.store()));
     if !old.iter().zip(&new).all(|(a, b)| a.0 == b.0 && a.1.size() == b.1.size()) || old.len() != new.len() {
@@ -122,7 +117,7 @@ pub fn unroll<M: Embedder>(
         let gradients = Tensor::f_run_backward(&[&loss], &leaves, false, false)?;
         tch::no_grad(|| {
             for ((_, p), g) in new.iter().zip(&gradients) {
-                let _ = p.shallow_clone().g_add_(&(g * rate));
+                let _ = p.shallow_clone().g_add_(&(g * lr));
             }
         });
         rest -= n;

@@ -150,7 +150,7 @@ impl Flat {
     ///
     /// # Errors
     /// Batches of different sizes.
-    pub fn loss(&self, templates: &Answers, forget: &Answers) -> Result<Tensor> {
+    pub fn forward(&self, templates: &Answers, forget: &Answers) -> Result<Tensor> {
         let (of_template, of_forget) = (templates.tokens(), forget.tokens());
         if of_template.size() != of_forget.size() {
             let expected = format!("{:?} as the templates'", of_template.size());

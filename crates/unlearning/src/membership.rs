@@ -211,7 +211,7 @@ fn sorted_rows(sets: &[&Tensor]) -> Result<Tensor> {
     Ok(Tensor::cat(&all, 0).sort(1, true).0)
 }
 
-/// Steps of training on forgotten data until a network's accuracy on them is at least `target` again; `None` if `most` steps are not enough.
+/// Steps of training on forgotten data until a network's accuracy on them is at least `target` again; `None` if `max_steps` are not enough.
 /// The network is trained on: give a copy. The more is left of what it knew, the sooner it knows it again.
 ///
 /// # Errors
@@ -220,7 +220,7 @@ pub fn relearn_steps(
     model: &impl Embedder,
     forgotten: &Labelled,
     target: f64,
-    most: usize,
+    max_steps: usize,
     training: &Training,
 ) -> Result<Option<usize>> {
     check_range("target accuracy", target, 0.0..=1.0)?;
@@ -229,7 +229,7 @@ pub fn relearn_steps(
         Optimizer::new(Rule::Adam(Adam::default()), vec![Group::all(model.store(), training.weight_decay)])?;
     let n = forgotten.len();
     let order = Order::new(n, training.batch.min(n), training.seed)?;
-    for step in 0..=most {
+    for step in 0..=max_steps {
         if accuracy(&model.probabilities(&forgotten.x), &forgotten.y)? >= target {
             return Ok(Some(step));
         }

@@ -73,10 +73,10 @@ fn gradients_are_those_of_finite_differences() {
         for averaging in [Averaging::PerSample, Averaging::BatchMean] {
             let flat = Flat { averaging, ..Flat::new(divergence) };
             check_gradient(&forget, 1e-6, |f| {
-                flat.loss(&answers(&templates, &[4, 2, 1]), &answers(f, &[1, 4, 3])).unwrap()
+                flat.forward(&answers(&templates, &[4, 2, 1]), &answers(f, &[1, 4, 3])).unwrap()
             });
             check_gradient(&templates, 1e-6, |t| {
-                flat.loss(&answers(t, &[4, 2, 1]), &answers(&forget, &[1, 4, 3])).unwrap()
+                flat.forward(&answers(t, &[4, 2, 1]), &answers(&forget, &[1, 4, 3])).unwrap()
             });
         }
     }
@@ -94,7 +94,7 @@ fn the_two_deviations_of_the_published_code_are_choices() {
     let short =
         Answers::new(&log_p, &Tensor::from_slice2(&[[true, true, false, false], [true, true, true, true]])).unwrap();
     let whole = Answers::new(&log_p, &Tensor::ones([2, 4], (Kind::Bool, Device::Cpu))).unwrap();
-    let loss = |flat: Flat| flat.loss(&whole, &short).unwrap().double_value(&[]);
+    let loss = |flat: Flat| flat.forward(&whole, &short).unwrap().double_value(&[]);
     let pearson = |v: f64| v + v * v / 4.0;
     let (e, f) = ([0.6375, 0.5], [0.375, 0.5]);
     let paper = Flat::new(FDivergence::Pearson);
@@ -109,11 +109,11 @@ fn the_two_deviations_of_the_published_code_are_choices() {
     let one = Answers::new(&log_p.narrow(0, 0, 1), &Tensor::ones([1, 4], (Kind::Bool, Device::Cpu))).unwrap();
     // Without the template term, the sum of the two is that of the activation of templates.
     for flat in [paper, padded, batch] {
-        let whole = flat.loss(&whole, &short).unwrap() - flat.forgetting(&short);
+        let whole = flat.forward(&whole, &short).unwrap() - flat.forgetting(&short);
         let e = (e[0] + e[1]) / 2.0;
         assert!((whole.double_value(&[]) + e).abs() < 1e-12);
     }
     for flat in [paper, batch] {
-        assert!(flat.loss(&whole, &one).unwrap_err().to_string().starts_with("answers to forget"));
+        assert!(flat.forward(&whole, &one).unwrap_err().to_string().starts_with("answers to forget"));
     }
 }

@@ -121,15 +121,15 @@ impl Dhkd {
         main: &Tensor,
         auxiliary: &Tensor,
         teacher: &Tensor,
-        y: &Tensor,
+        labels: &Tensor,
         epoch: usize,
     ) -> Result<DhkdOutput> {
         let (b, c) = check_logits(main, auxiliary)?;
-        check_class_indices("labels", y, b, c)?;
+        check_class_indices("labels", labels, b, c)?;
         check_range("gamma", self.gamma, 0.0..)?;
         check_range("alpha", self.alpha, 0.0..)?;
         let cross_entropy = in_full_precision([main], |[main]| {
-            Ok(main.cross_entropy_loss::<Tensor>(y, None, Reduction::Mean, -100, 0.0) * self.gamma)
+            Ok(main.cross_entropy_loss::<Tensor>(labels, None, Reduction::Mean, -100, 0.0) * self.gamma)
         })?;
         let on = self.alpha > 0.0 && self.stop_epoch.is_none_or(|stop| epoch < stop);
         let logit_loss = match on {

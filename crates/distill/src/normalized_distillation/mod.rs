@@ -110,12 +110,12 @@ pub struct KdDecomposition {
 ///
 /// # Errors
 /// Shapes that differ, labels outside the classes.
-pub fn kd_decomposition(student: &Tensor, teacher: &Tensor, y: &Tensor) -> Result<KdDecomposition> {
+pub fn kd_decomposition(student: &Tensor, teacher: &Tensor, labels: &Tensor) -> Result<KdDecomposition> {
     let (b, c) = check_logits(student, teacher)?;
-    check_class_indices("labels", y, b, c)?;
+    check_class_indices("labels", labels, b, c)?;
     let [s, t] = [student, teacher].map(|z| z.detach().to_kind(Kind::Double));
-    let own = y.unsqueeze(1);
-    let log_at = |z: &Tensor| at(z, y) - z.logsumexp([1i64].as_slice(), false);
+    let own = labels.unsqueeze(1);
+    let log_at = |z: &Tensor| at(z, labels) - z.logsumexp([1i64].as_slice(), false);
     let hidden = |z: &Tensor| z.scatter_value(1, &own, f64::NEG_INFINITY).logsumexp([1i64].as_slice(), false);
     let log_rest = hidden(&s) - s.logsumexp([1i64].as_slice(), false);
     let (log_s, t_y) = (log_at(&s), log_at(&t).exp());

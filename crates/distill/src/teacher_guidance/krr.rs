@@ -196,18 +196,18 @@ impl SelfDistilledKrr {
     }
 
     /// First step of a chain at constant `alpha` whose training predictions are all within `eps` of the limit; `None` if that
-    /// takes more than `most`.
+    /// takes more than `max_steps`.
     ///
     /// # Errors
     /// `alpha` outside `[0, 1]`, `eps` not above 0.
-    pub fn steps_to_tolerance(&self, alpha: f64, eps: f64, most: usize) -> Result<Option<usize>> {
+    pub fn steps_to_tolerance(&self, alpha: f64, eps: f64, max_steps: usize) -> Result<Option<usize>> {
         check_range("eps", eps, f64::MIN_POSITIVE..)?;
         let (vectors, values) = self.spectrum()?;
         let limit = limit_shrinkage(values, self.krr.lambda, alpha)?;
         let coordinates = vectors.tr().matmul(&self.system.y);
         let a: Vec<f64> = values.iter().map(|d| d / (d + self.krr.lambda)).collect();
         let mut error: Vec<f64> = a.iter().zip(&limit).map(|(a, l)| a - l).collect();
-        for t in 1..=most {
+        for t in 1..=max_steps {
             let distance = vectors.matmul(&(Tensor::from_slice(&error).unsqueeze(1) * &coordinates)).abs().max();
             if distance.double_value(&[]) < eps {
                 return Ok(Some(t));

@@ -58,35 +58,35 @@ impl GaussianNaiveBayes {
         Ok(Self { config: *config, counts: zeros(1), means: zeros(features), squares: zeros(features) })
     }
 
-    /// Fits `x [N, D]` with labels `y [N]` in `0..classes`; moments are in f64 whatever the kind of `x`.
+    /// Fits `features [N, D]` with `labels [N]` in `0..classes`; moments are in f64 whatever the kind of `features`.
     ///
     /// # Errors
     /// As [`new`](Self::new) and [`partial_fit`](Self::partial_fit).
-    pub fn fit(x: &Tensor, y: &Tensor, classes: i64, config: &NaiveBayesConfig) -> Result<Self> {
-        let (_, d) = check_matrix("x", x)?;
-        let mut fitted = Self::new(d, classes, x.device(), config)?;
-        fitted.partial_fit(x, y)?;
+    pub fn fit(features: &Tensor, labels: &Tensor, classes: i64, config: &NaiveBayesConfig) -> Result<Self> {
+        let (_, d) = check_matrix("features", features)?;
+        let mut fitted = Self::new(d, classes, features.device(), config)?;
+        fitted.partial_fit(features, labels)?;
         Ok(fitted)
     }
 
-    /// Adds a batch `x [N, D]`, `y [N]`: with counts `a` (before) and `b` (of the batch) of a class,
+    /// Adds a batch `features [N, D]`, `labels [N]`: with counts `a` (before) and `b` (of the batch) of a class,
     /// `mu = (a mu_a + b mu_b)/(a+b)` and the sums of squares add up, plus `a b/(a+b) (mu_a - mu_b)^2`.
     ///
     /// # Errors
     /// Wrong shapes, an empty batch, labels outside the classes, features that are not finite.
-    pub fn partial_fit(&mut self, x: &Tensor, y: &Tensor) -> Result<()> {
-        self.check_width(x)?;
+    pub fn partial_fit(&mut self, features: &Tensor, labels: &Tensor) -> Result<()> {
+        self.check_width(features)?;
         let (classes, _) = self.means.size2()?;
-        check_class_indices("y", y, x.size()[0], classes)?;
-        if !x.isfinite().all().int64_value(&[]).eq(&1) {
-            return Err(Error::value("x", "finite values", "NaN or infinity"));
+        check_class_indices("labels", labels, features.size()[0], classes)?;
+        if !features.isfinite().all().int64_value(&[]).eq(&1) {
+            return Err(Error::value("features", "finite values", "NaN or infinity"));
         }
-        let x = x.to_kind(Kind::Double);
-        let member = y.one_hot(classes).to_kind(Kind::Double).tr();
+        let features = features.to_kind(Kind::Double);
+        let member = labels.one_hot(classes).to_kind(Kind::Double).tr();
         let b = member.sum_dim_intlist([1i64].as_slice(), true, Kind::Double);
-        let means = member.matmul(&x) / b.clamp_min(1.0);
+        let means = member.matmul(&features) / b.clamp_min(1.0);
         // Deviations before squaring: sums of squares minus squared sums would cancel.
-        let squares = member.matmul(&(&x - means.index_select(0, y)).square());
+        let squares = member.matmul(&(&features - means.index_select(0, labels)).square());
         let (a, total) = (&self.counts, &self.counts + &b);
         let share = &b / total.clamp_min(1.0);
         let gap = means - &self.means;
@@ -96,40 +96,40 @@ impl GaussianNaiveBayes {
         Ok(())
     }
 
-    /// Scores `log p(x, k)` of `x [N, D]`: `[N, K]`, f64, constants included.
+    /// Scores `log p(features, k)` of `features [N, D]`: `[N, K]`, f64, constants included.
     ///
     /// # Errors
     /// Features of another width; a class that was never seen.
-    pub fn log_joint(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(self.log_likelihood(x)? + self.priors()?.log())
+    pub fn log_joint(&self, features: &Tensor) -> Result<Tensor> {
+        Ok(self.log_likelihood(features)? + self.priors()?.log())
     }
 
-    /// `log p(x | k)` of `x [N, D]`: `[N, K]`, f64, constants included.
+    /// `log p(features | k)` of `features [N, D]`: `[N, K]`, f64, constants included.
     ///
     /// # Errors
     /// As [`log_joint`](Self::log_joint).
-    pub fn log_likelihood(&self, x: &Tensor) -> Result<Tensor> {
-        let (x, means) = self.centred(x)?;
+    pub fn log_likelihood(&self, features: &Tensor) -> Result<Tensor> {
+        let (features, means) = self.centred(features)?;
         let v = self.variances()?.expand_as(&means);
         let norm = (&v * TAU).log().sum_dim_intlist([1i64].as_slice(), false, Kind::Double) * 0.5;
         // The square written out: matrix products instead of [N, K, D].
-        Ok(x.matmul(&(&means / &v).tr())
-            - x.square().matmul(&(v.reciprocal() * 0.5).tr())
+        Ok(features.matmul(&(&means / &v).tr())
+            - features.square().matmul(&(v.reciprocal() * 0.5).tr())
             - half_norms(&means, &v)
             - norm)
     }
 
-    /// The most probable class of each row of `x [N, D]`: `[N]`, Int64. Of equal scores the first wins.
+    /// The most probable class of each row of `features [N, D]`: `[N]`, Int64. Of equal scores the first wins.
     ///
     /// # Errors
     /// As [`log_joint`](Self::log_joint).
-    pub fn predict(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn predict(&self, features: &Tensor) -> Result<Tensor> {
         if self.config.variance == VarianceMode::PerClassDiagonal {
-            return Ok(self.log_joint(x)?.argmax(1, false));
+            return Ok(self.log_joint(features)?.argmax(1, false));
         }
-        let (x, means) = self.centred(x)?;
+        let (features, means) = self.centred(features)?;
         let v = self.variances()?;
-        let scores = x.matmul(&(&means / &v).tr()) - half_norms(&means, &v) + self.priors()?.log();
+        let scores = features.matmul(&(&means / &v).tr()) - half_norms(&means, &v) + self.priors()?.log();
         Ok(scores.argmax(1, false))
     }
 
@@ -185,11 +185,11 @@ impl GaussianNaiveBayes {
         Err(Error::value("samples", "at least one of every class", format!("none of class {unseen}")))
     }
 
-    fn check_width(&self, x: &Tensor) -> Result<()> {
+    fn check_width(&self, features: &Tensor) -> Result<()> {
         let d = self.means.size()[1];
-        match check_matrix("x", x)? {
+        match check_matrix("features", features)? {
             (n, width) if n > 0 && width == d => Ok(()),
-            _ => Err(Error::shape("x", format!("[N, {d}] with a row"), x)),
+            _ => Err(Error::shape("features", format!("[N, {d}] with a row"), features)),
         }
     }
 

@@ -130,15 +130,15 @@ impl Mlp {
         guess
     }
 
-    /// `theta - rate * gradient`, in place.
-    pub fn sgd_step(&mut self, rate: f32, gradient: &[f32]) {
-        self.params.iter_mut().zip(gradient).for_each(|(p, g)| *p -= rate * g);
+    /// `theta - lr * gradient`, in place.
+    pub fn sgd_step(&mut self, lr: f32, gradient: &[f32]) {
+        self.params.iter_mut().zip(gradient).for_each(|(p, g)| *p -= lr * g);
     }
 
     /// Becomes `from` after one step: what a simulation looks at while the real weights stay.
-    pub fn set_to_step_of(&mut self, from: &Mlp, rate: f32, gradient: &[f32]) {
+    pub fn set_to_step_of(&mut self, from: &Mlp, lr: f32, gradient: &[f32]) {
         for ((p, f), g) in self.params.iter_mut().zip(&from.params).zip(gradient) {
-            *p = f - rate * g;
+            *p = f - lr * g;
         }
     }
 }

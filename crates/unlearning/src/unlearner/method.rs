@@ -13,7 +13,7 @@ use tch::{Kind, Tensor};
 /// What is minimised.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Method {
-    /// [`Flat::loss`].
+    /// [`Flat::forward`].
     Flat(Flat),
     /// [`Flat::forgetting`]: its ablation without templates.
     FlatWithoutTemplates(Flat),
@@ -130,7 +130,7 @@ impl Method {
             None => Err(Error::value("reference", "a frozen model", "none")),
         };
         match self {
-            Self::Flat(flat) => flat.loss(&answers(Part::Templates)?, &answers(Part::Forget)?),
+            Self::Flat(flat) => flat.forward(&answers(Part::Templates)?, &answers(Part::Forget)?),
             Self::FlatWithoutTemplates(flat) => Ok(flat.forgetting(&answers(Part::Forget)?)),
             Self::GradientAscent => Ok(gradient_ascent(&answers(Part::Forget)?)),
             Self::FineTuning => Ok(answers(Part::Forget)?.cross_entropy()),
