@@ -96,7 +96,7 @@ fn amcl(n: i64, d: i64) -> Entry {
         }
         let heads = move |z: &Tensor| z.view([n, 2, d / 2]).transpose(0, 1);
         let loss = Amcl::default();
-        let of = move |za: &Tensor, zb: &Tensor| Ok(loss.simclr(&heads(za), &heads(zb), &temperature)?.loss);
+        let of = move |za: &Tensor, zb: &Tensor| Ok(loss.simclr(&heads(za), &heads(zb), &temperature)?.total);
         Ok(Box::new(move || gradient(&of, &za, &zb)))
     })
 }

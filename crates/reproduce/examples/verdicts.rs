@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p autodidact-reproduce --example verdicts -- crates/reproduce/results [SLUG]`
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail, ensure};
 use autodidact_reproduce::record::RunRecord;
 use autodidact_reproduce::report::recorded;
 use std::collections::BTreeMap;
@@ -34,7 +34,8 @@ fn claims(run: &RunRecord) {
 
 fn areas(folder: &Path) -> Result<()> {
     let mut areas: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
-    let runs = recorded(folder).with_context(|| format!("no recorded results in {}", folder.display()))?;
+    let runs = recorded(folder)?;
+    ensure!(!runs.is_empty(), "no recorded results in {}", folder.display());
     for (_, run) in &runs {
         for claim in &run.claims {
             *areas.entry(run.area.clone()).or_default().entry(claim.verdict.words()).or_insert(0) += 1;

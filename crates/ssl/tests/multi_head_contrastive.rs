@@ -47,7 +47,7 @@ fn worked_values_at_one_constant_temperature() {
     let [a, b] = worked();
     let tau = PairTemperature::constant(0.2).unwrap();
     let is = |config: Amcl, want: f64| {
-        let got = value(&Amcl { beta: 0.0, ..config }.simclr(&a, &b, &tau).unwrap().loss);
+        let got = value(&Amcl { beta: 0.0, ..config }.simclr(&a, &b, &tau).unwrap().total);
         assert!((got - want).abs() < 5e-9, "{config:?}: {got} {want}");
     };
     is(Amcl::default(), 0.19233143);
@@ -91,7 +91,7 @@ fn values_and_gradients_equal_the_formulas_pair_by_pair() {
                 }
                 let [a, b] = ["za", "zb"].map(|z| input(z).detach().copy().set_requires_grad(true));
                 let out = loss(&a, &b, &temperature).unwrap();
-                out.loss.backward();
+                out.total.backward();
                 let close = |key: &str, got: &Tensor| {
                     let what = format!("{rule}.{name}.{key}");
                     let want = &golden[&what];
@@ -120,7 +120,7 @@ fn one_head_at_a_constant_temperature_is_the_plain_loss() {
     let close = |what: &str, out: &AmclOutput, of: &dyn Fn(i64) -> Tensor| {
         let want = Tensor::stack(&(0..3).map(of).collect::<Vec<_>>(), 0);
         assert_close(what, &out.per_head, &want, 1e-9);
-        assert_close(what, &out.loss, &want.sum(Kind::Double), 1e-9);
+        assert_close(what, &out.total, &want.sum(Kind::Double), 1e-9);
     };
     let tau = PairTemperature::constant(0.3).unwrap();
     let one = PairTemperature::constant(1.0).unwrap();
@@ -149,10 +149,10 @@ fn gradients_equal_finite_differences_through_the_temperatures() {
     for (_, rule) in RULES {
         let (_vs, temperature) = predictor(rule, 3, Kind::Double);
         for config in [config, Amcl { beta: 0.1, ..Amcl::linear(2) }] {
-            check_gradient(&a, 1e-6, |a| config.simclr(a, &b, &temperature).unwrap().loss);
+            check_gradient(&a, 1e-6, |a| config.simclr(a, &b, &temperature).unwrap().total);
         }
         let (_vs, of_columns) = predictor(rule, 4, Kind::Double);
-        check_gradient(&a, 1e-6, |a| config.barlow_twins(a, &b, 0.1, &of_columns).unwrap().loss);
+        check_gradient(&a, 1e-6, |a| config.barlow_twins(a, &b, 0.1, &of_columns).unwrap().total);
     }
 }
 
@@ -183,11 +183,11 @@ fn identical_heads_have_the_loss_and_the_gradient_of_one() {
     let [a, b] = [(); 2].map(|()| random(&[1, 6, 4], Kind::Double));
     let (_vs, temperature) = predictor(Rule::DotOfPhi, 4, Kind::Double);
     for config in [Amcl::default(), Amcl::linear(3)] {
-        let single = value(&config.simclr(&a, &b, &temperature).unwrap().loss);
+        let single = value(&config.simclr(&a, &b, &temperature).unwrap().total);
         let three = a.repeat([3, 1, 1]).set_requires_grad(true);
         let out = config.simclr(&three, &b.repeat([3, 1, 1]), &temperature).unwrap();
-        assert!((value(&out.loss) - 3.0 * single).abs() < 1e-10);
-        out.loss.backward();
+        assert!((value(&out.total) - 3.0 * single).abs() < 1e-10);
+        out.total.backward();
         let gradient = three.grad();
         assert_close("heads", &gradient.get(0), &gradient.get(2), 1e-12);
         assert!(value(&gradient.abs().max()) > 1e-3);
@@ -250,7 +250,7 @@ fn the_logarithm_of_the_sum_exceeds_the_largest() {
     // Not from the generator, which tests running beside this one draw from too: a near tie of the two hardest would matter.
     let [a, b] = [0.3, 1.7].map(|step| (Tensor::arange(36, (Kind::Double, Device::Cpu)) * step).sin().view([2, 6, 3]));
     let gap = |tau: &PairTemperature| {
-        value(&soft.simclr(&a, &b, tau).unwrap().loss) - value(&linear.simclr(&a, &b, tau).unwrap().loss)
+        value(&soft.simclr(&a, &b, tau).unwrap().total) - value(&linear.simclr(&a, &b, tau).unwrap().total)
     };
     assert!(gap(&tau) > 0.1);
     // At a low temperature the hardest negative dominates.
@@ -313,10 +313,10 @@ fn autocast_changes_nothing() {
     for config in [Amcl::default(), Amcl::linear(4)] {
         let want = config.simclr(&a, &b, &temperature).unwrap();
         let got = Precision::Bf16.run(Device::Cpu, || config.simclr(&a, &b, &temperature)).unwrap();
-        assert_eq!(got.loss.kind(), Kind::Float);
-        assert_close("loss", &got.loss, &want.loss, 1e-6);
+        assert_eq!(got.total.kind(), Kind::Float);
+        assert_close("loss", &got.total, &want.total, 1e-6);
         let half = config.simclr(&a.to_kind(Kind::BFloat16), &b.to_kind(Kind::BFloat16), &temperature).unwrap();
-        assert_close("of embeddings in bf16", &half.loss, &want.loss, 2e-2);
+        assert_close("of embeddings in bf16", &half.total, &want.total, 2e-2);
     }
 }
 

@@ -79,7 +79,7 @@ fn main() -> Result<()> {
     let method = Method::Flat(Flat::new(FDivergence::Kl));
     let mut unlearner = Unlearner::new(method, &vs, &model, None, &task, config)?;
     for _ in 0..20 {
-        let outcome = unlearner.run(Stop::ForgetAccuracy { at_most: 0.1, most: 5 }, |_| Ok(()))?;
+        let outcome = unlearner.run(Stop::ForgetAccuracy { at_most: 0.1, max_steps: 5 }, |_| Ok(()))?;
         report(outcome.steps)?;
         if outcome.met {
             break;

@@ -101,7 +101,7 @@ fn only_some_methods_need_more_than_what_is_to_be_forgotten() {
     };
     assert_eq!(said(Method::GradientAscent), "nothing");
     assert_eq!(said(KL), "templates");
-    assert_eq!(said(Method::GradientDifference), "retained exchanges");
+    assert_eq!(said(Method::GradientDifference), "retained questions");
     assert_eq!(said(Method::Mismatch), "unrelated answers");
     assert_eq!(said(Method::Npo { beta: 0.1 }), "reference");
 }

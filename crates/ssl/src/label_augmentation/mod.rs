@@ -70,7 +70,7 @@ impl Default for SlaLoss {
 
 /// The loss with self-distillation and its parts: differentiable scalars, in f32 (f64 for logits in f64).
 #[derive(Debug)]
-pub struct SelfDistilled {
+pub struct SelfDistilledOutput {
     /// What is minimised.
     pub total: Tensor,
     /// The joint head's loss.
@@ -101,7 +101,7 @@ impl SlaLoss {
     ///
     /// # Errors
     /// As [`forward`](Self::forward); `beta` below 0, a temperature not above 0.
-    pub fn self_distilled(&self, joint: &Tensor, single: &Tensor, y: &Tensor, m: i64) -> Result<SelfDistilled> {
+    pub fn self_distilled(&self, joint: &Tensor, single: &Tensor, y: &Tensor, m: i64) -> Result<SelfDistilledOutput> {
         check_range("beta", self.beta, 0.0..)?;
         check_range("temperature", self.temperature, f64::MIN_POSITIVE..)?;
         let joint_loss = self.forward(joint, y, m)?;
@@ -117,7 +117,7 @@ impl SlaLoss {
             Ok(log(single).kl_div(&target, Over::Sum, true) / b as f64)
         })?;
         let total = &joint_loss + &single_loss * self.beta + &distillation * (t * t);
-        Ok(SelfDistilled { total, joint: joint_loss, single: single_loss, distillation })
+        Ok(SelfDistilledOutput { total, joint: joint_loss, single: single_loss, distillation })
     }
 }
 

@@ -20,9 +20,9 @@
 //! let tau = PairTemperature::constant(0.5).unwrap();
 //! // Each row has its positive at 1/0.5 and two negatives at 0.
 //! let soft = Amcl { beta: 0.0, ..Default::default() }.simclr(&z, &z, &tau).unwrap();
-//! assert!((soft.loss.double_value(&[]) - 2.0 * (1.0 + 2.0 * (-2f64).exp()).ln()).abs() < 1e-6);
+//! assert!((soft.total.double_value(&[]) - 2.0 * (1.0 + 2.0 * (-2f64).exp()).ln()).abs() < 1e-6);
 //! let linear = Amcl { beta: 0.0, ..Amcl::linear(1) }.simclr(&z, &z, &tau).unwrap();
-//! assert_eq!(linear.loss.double_value(&[]), -4.0);
+//! assert_eq!(linear.total.double_value(&[]), -4.0);
 //! ```
 
 mod heads;
@@ -78,7 +78,7 @@ impl Default for Amcl {
 #[derive(Debug)]
 pub struct AmclOutput {
     /// The sum over heads: a differentiable scalar.
-    pub loss: Tensor,
+    pub total: Tensor,
     /// The loss of each head, `[C]`.
     pub per_head: Tensor,
     /// Mean temperature of positive pairs (Barlow Twins: of the diagonal), detached.
@@ -121,7 +121,7 @@ fn mean_last(x: &Tensor) -> Tensor {
 
 fn output(per_head: Tensor, tau_pos: &Tensor, tau_neg: &Tensor) -> AmclOutput {
     AmclOutput {
-        loss: per_head.sum(per_head.kind()),
+        total: per_head.sum(per_head.kind()),
         per_head,
         mean_tau_pos: tau_pos.detach().mean(tau_pos.kind()),
         mean_tau_neg: tau_neg.detach().mean(tau_neg.kind()),

@@ -94,7 +94,7 @@ impl Method {
         self.parts().contains(&Part::Unrelated)
     }
 
-    /// Whether it learns from retained exchanges.
+    /// Whether it learns from retained questions.
     pub fn needs_retain(self) -> bool {
         self.parts().contains(&Part::Retain)
     }
@@ -156,7 +156,7 @@ impl Method {
     }
 }
 
-/// Exchanges of one forward pass: those to forget, and for each of them what was drawn of the rest (as far as the method needs it).
+/// Questions of one forward pass: those to forget, and for each of them what was drawn of the rest (as far as the method needs it).
 pub(super) struct Batch<'a> {
     pub forget: Vec<&'a QuestionAnswer>,
     pub templates: Vec<&'a [i64]>,

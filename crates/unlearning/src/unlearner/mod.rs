@@ -5,7 +5,9 @@
 //! use autodidact_core::nn::{Gpt, GptConfig};
 //! use autodidact_core::schedule::{Schedule, Shape};
 //! use autodidact_unlearning::flat::{FDivergence, Flat};
-//! use autodidact_unlearning::unlearner::{QuestionAnswer, UnlearnData, Method, Stop, UnlearnConfig, Unlearner, value_accuracy};
+//! use autodidact_unlearning::unlearner::{
+//!     Method, QuestionAnswer, Stop, UnlearnConfig, UnlearnData, Unlearner, value_accuracy,
+//! };
 //! use tch::{Device, nn::VarStore};
 //! tch::manual_seed(0);
 //! let vs = VarStore::new(Device::Cpu);
@@ -21,17 +23,17 @@
 //! // ... and forgets the one, which is to be answered by 7.
 //! let task = UnlearnData { forget: vec![fact(1, 2)], templates: vec![vec![7, 0]], ..UnlearnData::default() };
 //! let method = Method::Flat(Flat::new(FDivergence::Kl));
-//! let stop = Stop::ForgetAccuracy { at_most: 0.1, most: 50 };
+//! let stop = Stop::ForgetAccuracy { at_most: 0.1, max_steps: 50 };
 //! let outcome = Unlearner::new(method, &vs, &model, None, &task, config())?.run(stop, |_| Ok(()))?;
 //! assert!(outcome.met && value_accuracy(&model, &task.forget)? == 0.0);
 //! # Ok::<(), autodidact_core::Error>(())
 //! ```
 
-mod exchange;
 mod method;
+mod question_answer;
 
-pub use exchange::{QuestionAnswer, answer_log_probs, knows, value_accuracy};
 pub use method::Method;
+pub use question_answer::{QuestionAnswer, answer_log_probs, knows, value_accuracy};
 
 use autodidact_core::device::Precision;
 use autodidact_core::error::check_range;
@@ -103,7 +105,7 @@ pub enum Stop {
         /// Largest share that may still be known.
         at_most: f64,
         /// Steps after which it stops all the same.
-        most: usize,
+        max_steps: usize,
     },
 }
 
@@ -132,7 +134,7 @@ pub struct Unlearner<'a> {
     method: Method,
     model: &'a Gpt,
     reference: Option<&'a Gpt>,
-    material: &'a UnlearnData,
+    data: &'a UnlearnData,
     config: UnlearnConfig,
     optimizer: Optimizer,
     done: usize,
@@ -145,13 +147,13 @@ impl<'a> Unlearner<'a> {
     /// start; only methods that [need it](Method::needs_reference) take one, FLAT does not.
     ///
     /// # Errors
-    /// Settings out of range, material or a reference that the method needs and that is not there, exchanges without tokens.
+    /// Settings out of range, data or a reference that the method needs and that is not there, questions without tokens.
     pub fn new(
         method: Method,
         vs: &VarStore,
         model: &'a Gpt,
         reference: Option<&'a Gpt>,
-        material: &'a UnlearnData,
+        data: &'a UnlearnData,
         config: UnlearnConfig,
     ) -> Result<Self> {
         check_range("batch", config.batch as f64, 1.0..)?;
@@ -161,12 +163,12 @@ impl<'a> Unlearner<'a> {
             check_range("clip_norm", norm, f64::MIN_POSITIVE..)?;
         }
         config.schedule.check()?;
-        let UnlearnData { forget, templates, unrelated, retain } = material;
+        let UnlearnData { forget, templates, unrelated, retain } = data;
         for (what, needed, there) in [
-            ("exchanges to forget", true, forget.len()),
+            ("questions to forget", true, forget.len()),
             ("templates", method.needs_templates(), templates.len()),
             ("unrelated answers", method.needs_unrelated(), unrelated.len()),
-            ("retained exchanges", method.needs_retain(), retain.len()),
+            ("retained questions", method.needs_retain(), retain.len()),
             ("reference", method.needs_reference(), usize::from(reference.is_some())),
         ] {
             if needed && there == 0 {
@@ -178,14 +180,14 @@ impl<'a> Unlearner<'a> {
             return Err(Error::value("templates and unrelated answers", "a token at least each", "one without"));
         }
         let optimizer = Optimizer::new(Rule::AdamW(Adam::default()), vec![Group::all(vs, config.weight_decay)])?;
-        let mut unlearner = Self { method, model, reference, material, config, optimizer, done: 0, order: (0, vec![]) };
+        let mut unlearner = Self { method, model, reference, data, config, optimizer, done: 0, order: (0, vec![]) };
         unlearner.order.1 = unlearner.permutation(0);
         Ok(unlearner)
     }
 
     /// Steps of a pass over what is to be forgotten; its last batch may be smaller.
     pub fn steps_per_epoch(&self) -> usize {
-        self.material.forget.len().div_ceil(self.config.batch)
+        self.data.forget.len().div_ceil(self.config.batch)
     }
 
     /// One step; its loss (mean over the passes), a scalar without gradient.
@@ -223,12 +225,12 @@ impl<'a> Unlearner<'a> {
         let (most, at_most) = match stop {
             Stop::Steps(steps) => (steps, None),
             Stop::Epochs(epochs) => (epochs.saturating_mul(self.steps_per_epoch()), None),
-            Stop::ForgetAccuracy { at_most, most } => {
+            Stop::ForgetAccuracy { at_most, max_steps } => {
                 check_range("share that may be known", at_most, 0.0..=1.0)?;
-                (most, Some(at_most))
+                (max_steps, Some(at_most))
             }
         };
-        let (model, forget) = (self.model, &self.material.forget);
+        let (model, forget) = (self.model, &self.data.forget);
         let known = || at_most.map(|_| value_accuracy(model, forget)).transpose();
         let enough = |accuracy: Option<f64>| accuracy.zip(at_most).is_some_and(|(a, most)| a <= most);
         if enough(known()?) {
@@ -250,7 +252,7 @@ impl<'a> Unlearner<'a> {
         Ok(Outcome { steps: self.done, met })
     }
 
-    /// The next step's exchanges to forget.
+    /// The next step's questions to forget.
     fn batch(&mut self) -> Vec<usize> {
         let per_epoch = self.steps_per_epoch();
         let (epoch, place) = (self.done / per_epoch, self.done % per_epoch);
@@ -261,14 +263,14 @@ impl<'a> Unlearner<'a> {
     }
 
     fn permutation(&self, epoch: usize) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.material.forget.len()).collect();
+        let mut order: Vec<usize> = (0..self.data.forget.len()).collect();
         order.shuffle(&mut seed::rng(self.config.seed, &["order", &epoch.to_string()]));
         order
     }
 
-    /// For each exchange to forget one of everything that is there. All methods draw alike, whatever they need.
+    /// For each question to forget one of everything that is there. All methods draw alike, whatever they need.
     fn draw(&self, rows: &[usize], rng: &mut seed::Rng) -> Batch<'a> {
-        let UnlearnData { forget, templates, unrelated, retain } = self.material;
+        let UnlearnData { forget, templates, unrelated, retain } = self.data;
         let mut batch = Batch {
             forget: rows.iter().map(|i| &forget[*i]).collect(),
             templates: vec![],

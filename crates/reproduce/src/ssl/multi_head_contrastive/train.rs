@@ -126,7 +126,7 @@ impl Model {
             checkpoint,
             |za, zb, _| {
                 let out = loss.simclr(za, zb, &self.temperature)?;
-                let total = out.loss.shallow_clone();
+                let total = out.total.shallow_clone();
                 last.set(Some(out));
                 Ok(total)
             },

@@ -228,7 +228,7 @@ impl Bench<'_> {
         self.look(0, true, context)?;
         // The runner's errors and the library's are of two kinds.
         let failed = |e: anyhow::Error| Error::Failed(format!("{e:#}"));
-        let stop = Stop::ForgetAccuracy { at_most: c.known, most: c.most };
+        let stop = Stop::ForgetAccuracy { at_most: c.known, max_steps: c.most };
         let outcome = unlearner.run(stop, |p| {
             context.metric(p.done, LOSS, p.loss);
             context.progress(p.done, total, Some(p.loss));

@@ -7,7 +7,7 @@ use autodidact_core::{Error, Result};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// Exchanges that are looked at in one forward pass.
+/// Questions that are looked at in one forward pass.
 const AT_ONCE: usize = 128;
 
 /// A question and an answer in tokens.
@@ -56,9 +56,9 @@ impl QuestionAnswer {
 ///
 /// # Errors
 /// A question or an answer without tokens, tokens that the model does not have, sequences beyond its context.
-pub fn answer_log_probs(model: &Gpt, exchanges: &[(&[i64], &[i64])]) -> Result<Vec<Vec<f64>>> {
-    let mut all = Vec::with_capacity(exchanges.len());
-    for part in exchanges.chunks(AT_ONCE) {
+pub fn answer_log_probs(model: &Gpt, questions: &[(&[i64], &[i64])]) -> Result<Vec<Vec<f64>>> {
+    let mut all = Vec::with_capacity(questions.len());
+    for part in questions.chunks(AT_ONCE) {
         for (question, answer) in part {
             check_range("tokens of a question", question.len() as f64, 1.0..)?;
             check_range("tokens of an answer", answer.len() as f64, 1.0..)?;
@@ -73,24 +73,24 @@ pub fn answer_log_probs(model: &Gpt, exchanges: &[(&[i64], &[i64])]) -> Result<V
     Ok(all)
 }
 
-/// Share of exchanges whose value is known: each of its tokens is the most probable one, given the true tokens before it.
+/// Share of questions whose value is known: each of its tokens is the most probable one, given the true tokens before it.
 ///
 /// # Errors
-/// No exchanges, and as [`answer_log_probs`]; a value outside its answer.
-pub fn value_accuracy(model: &Gpt, exchanges: &[QuestionAnswer]) -> Result<f64> {
-    let known = knows(model, exchanges)?;
+/// No questions, and as [`answer_log_probs`]; a value outside its answer.
+pub fn value_accuracy(model: &Gpt, questions: &[QuestionAnswer]) -> Result<f64> {
+    let known = knows(model, questions)?;
     Ok(known.iter().filter(|k| **k).count() as f64 / known.len() as f64)
 }
 
-/// Of which exchanges the value is known, as [`value_accuracy`] counts.
+/// Of which questions the value is known, as [`value_accuracy`] counts.
 ///
 /// # Errors
 /// As [`value_accuracy`].
-pub fn knows(model: &Gpt, exchanges: &[QuestionAnswer]) -> Result<Vec<bool>> {
-    check_range("exchanges", exchanges.len() as f64, 1.0..)?;
-    exchanges.iter().try_for_each(QuestionAnswer::check)?;
-    let mut all = Vec::with_capacity(exchanges.len());
-    for part in exchanges.chunks(AT_ONCE) {
+pub fn knows(model: &Gpt, questions: &[QuestionAnswer]) -> Result<Vec<bool>> {
+    check_range("questions", questions.len() as f64, 1.0..)?;
+    questions.iter().try_for_each(QuestionAnswer::check)?;
+    let mut all = Vec::with_capacity(questions.len());
+    for part in questions.chunks(AT_ONCE) {
         // The prompt of a value is everything before it.
         let parts = part.iter().map(|e| {
             let value = e.value.clone().unwrap_or(0..e.answer.len());
