@@ -3,7 +3,7 @@
 use crate::scrambled;
 use anyhow::{Result, ensure};
 use autodidact_benches::{Entry, Work};
-use autodidact_core::nn::{ConvNet, ConvNetConfig, Gpt, GptConfig, Head, Mlp};
+use autodidact_core::nn::{ConvNet, ConvNetConfig, ConvNetHead, Gpt, GptConfig, Mlp};
 use autodidact_core::optim::{Adam, Group, Optimizer, Rule};
 use autodidact_core::seed::{Rng, rng};
 use autodidact_core::text::{pad_responses, response_log_probs};
@@ -68,7 +68,7 @@ impl BarlowTwinsTraining {
         let vs = VarStore::new(Device::Cpu);
         let blocks = vec![(32, 1), (64, 2), (128, 2), (256, 2)];
         let encoder =
-            ConvNet::new(vs.root() / "encoder", &ConvNetConfig { channels: 3, blocks, head: Head::GlobalMean })?;
+            ConvNet::new(vs.root() / "encoder", &ConvNetConfig { channels: 3, blocks, head: ConvNetHead::GlobalMean })?;
         Ok(Self {
             images: shapes(0, 0..images as u64).to_float().avg_pool2d(2, 2, 0, false, true, None),
             augment: barlow_twins_small_color(16),
@@ -108,14 +108,14 @@ impl BarlowTwinsTraining {
 /// Sizes of the preference experiments at `small`: pairs, of which a step takes so many, the decoder, tokens of a prompt.
 const PAIRS: usize = 300;
 const PAIRS_OF_STEP: usize = 32;
-const VOCABULARY: i64 = 40;
+const VOCAB: i64 = 40;
 const PROMPT: usize = 5;
 
 /// DPO as in the preference reproductions at `small`, beside the same loop with trl's function for the log-probabilities.
 fn preference() -> Entry {
     let lengths: Vec<usize> = (0..2 * PAIRS).map(|i| 6 + i * 7 % 15).collect();
     let arguments = json!({
-        "lengths": lengths, "batch": PAIRS_OF_STEP, "prompt": PROMPT, "vocabulary": VOCABULARY,
+        "lengths": lengths, "batch": PAIRS_OF_STEP, "prompt": PROMPT, "vocabulary": VOCAB,
         "width": 64, "depth": 2, "heads": 4, "context": 64, "beta": 0.1, "lr": 5e-4,
     });
     let what = format!("a step of DPO on {PAIRS_OF_STEP} pairs of short answers as `rpo` has it at small");
@@ -130,9 +130,9 @@ fn preference() -> Entry {
 fn dpo_training(lengths: &[usize]) -> Result<Work> {
     tch::manual_seed(0);
     let vs = VarStore::new(Device::Cpu);
-    let model = Gpt::new(vs.root(), &GptConfig::gpt2(VOCABULARY, 64, 64, 2, 4))?;
+    let model = Gpt::new(vs.root(), &GptConfig::gpt2(VOCAB, 64, 64, 2, 4))?;
     let longest = PROMPT + lengths.iter().max().map_or(0, |l| *l);
-    let drawn = scrambled(&[lengths.len() as i64, longest as i64], 0.0, Kind::Double).abs() * VOCABULARY as f64;
+    let drawn = scrambled(&[lengths.len() as i64, longest as i64], 0.0, Kind::Double).abs() * VOCAB as f64;
     let rows: Vec<Vec<i64>> = drawn.to_kind(Kind::Int64).try_into()?;
     let parts = rows.iter().zip(lengths).map(|(row, &length)| row[..PROMPT + length].split_at(PROMPT));
     let (tokens, response) = pad_responses(parts, 0, Device::Cpu)?;

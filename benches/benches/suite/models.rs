@@ -19,15 +19,15 @@ pub fn entries() -> Result<[Entry; 5]> {
 
 /// One step of training a character-level GPT: batch of 8 windows of 128, clipping and AdamW, beside a plain PyTorch loop.
 fn training((name, width, depth, heads, target): (&str, i64, usize, i64, f64)) -> Entry {
-    const VOCABULARY: i64 = 65;
+    const VOCAB: i64 = 65;
     const CONTEXT: i64 = 128;
     const WINDOWS: i64 = 8;
     let arguments = json!({
-        "width": width, "depth": depth, "heads": heads, "vocabulary": VOCABULARY, "context": CONTEXT, "batch": WINDOWS,
+        "width": width, "depth": depth, "heads": heads, "vocabulary": VOCAB, "context": CONTEXT, "batch": WINDOWS,
     });
     let what = format!("a step of a GPT of width {width}, depth {depth}, on {WINDOWS} windows of {CONTEXT}");
     Entry::new(format!("text/training/{name}"), what, move || {
-        let mut stepping = Stepping::new(&GptConfig::gpt2(VOCABULARY, CONTEXT, width, depth, heads), WINDOWS)?;
+        let mut stepping = Stepping::new(&GptConfig::gpt2(VOCAB, CONTEXT, width, depth, heads), WINDOWS)?;
         Ok(Box::new(move || stepping.step()))
     })
     .beside_python("a plain loop", "gpt_training", arguments)

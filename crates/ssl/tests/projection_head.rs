@@ -327,7 +327,7 @@ fn the_mlp_head_is_two_linear_layers_around_its_activation() {
         assert_eq!(v.contains_key("activation.b"), symmetric.is_some());
     }
     let vs = VarStore::new(Device::Cpu);
-    let bad = MlpHeadConfig { dim: 0, ..MlpHeadConfig::supervised(4) };
+    let bad = MlpHeadConfig { width: 0, ..MlpHeadConfig::supervised(4) };
     assert!(MlpHead::new(&vs.root(), &bad).unwrap_err().to_string().contains("positive numbers, got 0 and 4"));
     assert_eq!(MlpHeadConfig::contrastive(4).output, 128);
 }

@@ -180,7 +180,7 @@ fn it_stops_by_its_rule_and_goes_on_when_asked() {
     assert_eq!(value_accuracy(&model, &material.forget).unwrap(), 1.0);
 
     let mut unlearner = Unlearner::new(KL, &vs, &model, None, &material, config(1e-2)).unwrap();
-    let rule = |at_most, most| Stop::ForgetAccuracy { at_most, most };
+    let rule = |at_most, max_steps| Stop::ForgetAccuracy { at_most, max_steps };
     assert_eq!(unlearner.run(rule(1.0, 5), |_| Ok(())).unwrap(), Outcome { steps: 0, met: true });
     assert_eq!(unlearner.run(rule(0.0, 1), |_| Ok(())).unwrap(), Outcome { steps: 1, met: false });
     let mut last = 1.0;

@@ -20,7 +20,7 @@ use tch::{Device, Kind, Tensor};
 /// // Labels 0 and 1 are tokens 16 and 17; a pixel is the target of its place.
 /// assert_eq!((inputs.size(), inputs.int64_value(&[1, 0])), (vec![2, 64], 17));
 /// assert_eq!(inputs.narrow(1, 1, 63), targets.narrow(1, 0, 63));
-/// assert_eq!(sequences.vocabulary(), 16 + 10 + 1);
+/// assert_eq!(sequences.vocab(), 16 + 10 + 1);
 /// # Ok::<(), autodidact_core::Error>(())
 /// ```
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl PixelSequences {
     }
 
     /// Grey levels, labels and the blank label.
-    pub fn vocabulary(&self) -> i64 {
+    pub fn vocab(&self) -> i64 {
         self.levels + self.classes + 1
     }
 

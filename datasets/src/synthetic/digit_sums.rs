@@ -29,7 +29,7 @@ pub struct DigitSums {
 
 impl DigitSums {
     /// Tokens.
-    pub const VOCABULARY: i64 = 14;
+    pub const VOCAB: i64 = 14;
     /// The target of a place at which no answer stands.
     pub const IGNORED: i64 = -100;
 

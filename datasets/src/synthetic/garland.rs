@@ -135,7 +135,7 @@ impl Garland {
     /// The first of 40 words.
     pub const WORD: i64 = 24;
     /// Tokens.
-    pub const VOCABULARY: i64 = 64;
+    pub const VOCAB: i64 = 64;
     /// Most tokens of a response, its end included.
     pub const MOST: usize = 24;
 

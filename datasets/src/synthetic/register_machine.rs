@@ -99,7 +99,7 @@ impl RegisterMachine {
     /// The first of eleven values.
     pub const VALUE: i64 = 10;
     /// Tokens.
-    pub const VOCABULARY: i64 = 32;
+    pub const VOCAB: i64 = 32;
     /// Tokens of a prompt.
     pub const PROMPT: usize = 3 + 2 * Self::STEPS;
     /// Tokens of a solution, its end included.
@@ -179,7 +179,7 @@ mod tests {
             let problem = RegisterMachine::random(&mut rng);
             let (prompt, solution) = (problem.tokens(), problem.solution());
             assert_eq!((prompt.len(), solution.len()), (RegisterMachine::PROMPT, RegisterMachine::SOLUTION));
-            assert!(prompt.iter().chain(&solution).all(|t| (0..RegisterMachine::VOCABULARY).contains(t)));
+            assert!(prompt.iter().chain(&solution).all(|t| (0..RegisterMachine::VOCAB).contains(t)));
             let check = problem.check(&solution);
             assert!(check.is_correct() && check.outcome);
             answers[check.answer.unwrap() as usize] += 1;

@@ -101,7 +101,7 @@ impl VisualQuestion {
     /// The number 0, the first of 19.
     pub const NUMBER: i64 = 17;
     /// Tokens.
-    pub const VOCABULARY: i64 = 36;
+    pub const VOCAB: i64 = 36;
     /// Tokens of an answer, its end included.
     pub const MOST: usize = 5;
 
@@ -185,7 +185,7 @@ impl VisualQuestion {
 
     /// Where an answer first goes wrong. One that goes wrong may still choose the right option.
     pub fn fault(&self, answer: &[i64]) -> Option<AnswerFault> {
-        let is_number = |t: &i64| (Self::NUMBER..Self::VOCABULARY).contains(t);
+        let is_number = |t: &i64| (Self::NUMBER..Self::VOCAB).contains(t);
         let formed = answer.len() == Self::MOST
             && answer[..3].iter().all(is_number)
             && Self::choice(&answer[3..4]).is_some()
@@ -265,7 +265,7 @@ mod tests {
                 .count();
             let (tokens, answer) = (q.tokens(), q.answer());
             assert_eq!((tokens.len(), answer.len()), (11, VisualQuestion::MOST));
-            assert!(tokens.iter().chain(&answer).all(|t| (1..VisualQuestion::VOCABULARY).contains(t)));
+            assert!(tokens.iter().chain(&answer).all(|t| (1..VisualQuestion::VOCAB).contains(t)));
             assert!(q.is_right(&answer) && q.fault(&answer).is_none());
         }
         assert!(letters.iter().all(|&n| (1_150..1_350).contains(&n)), "{letters:?}");

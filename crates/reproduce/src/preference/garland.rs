@@ -71,7 +71,7 @@ impl Base {
                     Sequence { prompt: prompt.tokens().to_vec(), response: [&words[..], &[Garland::EOS]].concat() }
                 })
                 .collect();
-            let policy = Policy::new(self.lm, Garland::VOCABULARY, seed::derive(seed, &["garland", "base"]), device)?;
+            let policy = Policy::new(self.lm, Garland::VOCAB, seed::derive(seed, &["garland", "base"]), device)?;
             let data = Sequences::new(&corpus, Garland::PAD, device)?;
             let order = seed::derive(seed, &["garland", "order"]);
             self.training.run(&policy, &data, order, |done, loss| {
@@ -83,7 +83,7 @@ impl Base {
     }
 
     pub fn policy(&self, weights: &StateDict, device: Device) -> Result<Policy> {
-        Policy::with(self.lm, Garland::VOCABULARY, weights, device)
+        Policy::with(self.lm, Garland::VOCAB, weights, device)
     }
 }
 

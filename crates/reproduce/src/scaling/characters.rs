@@ -24,7 +24,7 @@ impl Characters {
         Ok(Self { tokens: tokenizer.encode(&text)?, tokenizer })
     }
 
-    pub fn vocabulary(&self) -> i64 {
+    pub fn vocab(&self) -> i64 {
         self.tokenizer.vocab()
     }
 

@@ -188,7 +188,7 @@ impl Corpora {
         let (train, validation) = text.split();
         let of = |sentences: &str| -> Result<Windows> { Ok(cut(&text.tokenizer.encode(sentences)?)?) };
         Ok(Self {
-            vocabulary: text.vocabulary(),
+            vocabulary: text.vocab(),
             train: [cut(train)?, of(&again)?],
             validation: [cut(validation)?.fixed(config.windows), of(&kept_out)?.fixed(config.windows)],
         })

@@ -244,8 +244,7 @@ impl Experiment for LrAnnealingLaw {
         let seed = context.seed("train");
         tch::manual_seed(context.seed("init") as i64);
         let vs = VarStore::new(device);
-        let model =
-            Gpt::new(vs.root(), &GptConfig::gpt2(text.vocabulary(), c.context as i64, c.width, c.depth, c.heads))?;
+        let model = Gpt::new(vs.root(), &GptConfig::gpt2(text.vocab(), c.context as i64, c.width, c.depth, c.heads))?;
         let adam = Adam { betas: (0.9, 0.95), ..Default::default() };
         let optimizer = Optimizer::new(Rule::AdamW(adam), Group::split_decay(&vs, c.weight_decay))?;
         let config = TrainConfig {

@@ -368,7 +368,7 @@ fn text(width: i64, c: &Config, context: &mut Context<'_>) -> Result<()> {
     let (inputs, targets) = validation.fixed(256);
     tch::manual_seed(context.seed("init") as i64);
     let vs = VarStore::new(device);
-    let shape = GptConfig::gpt2(text.vocabulary(), c.text_context as i64, width, TEXT_DEPTH, 2);
+    let shape = GptConfig::gpt2(text.vocab(), c.text_context as i64, width, TEXT_DEPTH, 2);
     let model = Gpt::new(vs.root(), &shape)?;
     let rate = c.text_rate * (16.0 / width as f64).sqrt();
     let loss = |step: Step| {

@@ -55,14 +55,14 @@ impl FixedReweightHead {
     /// The paper's `kappa` for supervised contrastive training.
     pub const SUPERVISED_CONTRASTIVE: f64 = 1.5;
 
-    /// For representations of width `dim`; 1 is the identity.
+    /// For representations of this width; 1 is the identity.
     ///
     /// # Errors
     /// `kappa` below 1, a width that is not positive.
-    pub fn new(kappa: f64, dim: i64, device: Device) -> Result<Self> {
+    pub fn new(kappa: f64, width: i64, device: Device) -> Result<Self> {
         check_range("kappa", kappa, 1.0..)?;
-        check_range("dim", dim as f64, 1.0..)?;
-        let weights = (Tensor::arange(dim, (Kind::Double, Device::Cpu)) * -kappa.ln()).exp();
+        check_range("width", width as f64, 1.0..)?;
+        let weights = (Tensor::arange(width, (Kind::Double, Device::Cpu)) * -kappa.ln()).exp();
         Ok(Self { weights: weights.to_kind(Kind::Float).to_device(device) })
     }
 
@@ -127,7 +127,7 @@ impl Module for SymmetricRelu {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct MlpHeadConfig {
     /// `p`, width of the representation and of the hidden layer.
-    pub dim: i64,
+    pub width: i64,
     /// `q`, width of the embedding.
     pub output: i64,
     /// Threshold of a learned symmetrised ReLU in place of the ReLU.
@@ -136,13 +136,13 @@ pub struct MlpHeadConfig {
 
 impl MlpHeadConfig {
     /// The head for contrastive losses: embeddings of width 128.
-    pub fn contrastive(dim: i64) -> Self {
-        Self { dim, output: 128, symmetric: None }
+    pub fn contrastive(width: i64) -> Self {
+        Self { width, output: 128, symmetric: None }
     }
 
     /// The head for supervised training, behind which a classifier stands: embeddings as wide as the representation.
-    pub fn supervised(dim: i64) -> Self {
-        Self { dim, output: dim, symmetric: None }
+    pub fn supervised(width: i64) -> Self {
+        Self { width, output: width, symmetric: None }
     }
 }
 
@@ -160,13 +160,13 @@ impl MlpHead {
     /// # Errors
     /// Widths that are not positive, a negative threshold.
     pub fn new(p: &Path, config: &MlpHeadConfig) -> Result<Self> {
-        if config.dim < 1 || config.output < 1 {
-            let got = format!("{} and {}", config.dim, config.output);
+        if config.width < 1 || config.output < 1 {
+            let got = format!("{} and {}", config.width, config.output);
             return Err(Error::value("widths of the head", "positive numbers", got));
         }
         let activation = config.symmetric.map(|b| SymmetricRelu::learnable(&(p / "activation"), b)).transpose()?;
-        let hidden = layers::linear(p / "hidden", config.dim, config.dim, true);
-        let output = layers::linear(p / "output", config.dim, config.output, true);
+        let hidden = layers::linear(p / "hidden", config.width, config.width, true);
+        let output = layers::linear(p / "output", config.width, config.output, true);
         Ok(Self { hidden, activation, output })
     }
 }

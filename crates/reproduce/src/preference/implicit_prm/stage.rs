@@ -51,7 +51,7 @@ impl Generator {
 
     fn train(&self, lm: LmSize, seed: u64, context: &mut Context<'_>) -> Result<Policy> {
         let device = context.plan.device;
-        let policy = Policy::new(lm, RegisterMachine::VOCABULARY, seed::derive(seed, &["generator"]), device)?;
+        let policy = Policy::new(lm, RegisterMachine::VOCAB, seed::derive(seed, &["generator"]), device)?;
         let probes = problems(self.probes, seed, "probes");
         let mut chains = seed::rng(seed, &["chains"]);
         let schedule = Schedule::new(self.lr, self.limit.max(self.warmup), Shape::Constant).warmup(self.warmup);
@@ -201,7 +201,7 @@ impl Stage {
 
     /// The generator, which is the reference and where all training starts.
     pub fn policy(&self) -> Result<Policy> {
-        Policy::with(self.lm, RegisterMachine::VOCABULARY, &self.weights, self.train.device())
+        Policy::with(self.lm, RegisterMachine::VOCAB, &self.weights, self.train.device())
     }
 
     /// Labels of the steps of the well-formed responses to the first problems, by rollouts from the ends of all steps but the last,

@@ -29,7 +29,7 @@ pub(super) struct Vlm {
 impl Vlm {
     /// Fresh weights from a seed; embeddings with a deviation of 1/sqrt(width).
     pub fn new(lm: LmSize, seed: u64, device: Device) -> Result<Self> {
-        let policy = Policy::new(lm, VisualQuestion::VOCABULARY, seed, device)?;
+        let policy = Policy::new(lm, VisualQuestion::VOCAB, seed, device)?;
         let width = policy.model.config().width;
         let patches = PatchEmbedding::new(policy.vs.root() / "patches", 1, PATCH, width)?;
         // To choose a letter, the result has to find its equal among the options. Embeddings of the usual deviation, 0.02, lose what

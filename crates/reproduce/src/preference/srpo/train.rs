@@ -52,7 +52,7 @@ fn reference(config: &Config, context: &mut Context<'_>) -> Result<StateDict> {
                 Sequence { prompt: template().context(&prompt_tokens, &words), response: end(&edited) }
             })
             .collect();
-        let policy = Policy::new(base.lm, Garland::VOCABULARY, run, device)?;
+        let policy = Policy::new(base.lm, Garland::VOCAB, run, device)?;
         let data = Sequences::new(&corpus, Garland::PAD, device)?;
         base.training.run(&policy, &data, seed::derive(run, &["order"]), |done, loss| {
             context.progress(done, base.training.steps, loss);

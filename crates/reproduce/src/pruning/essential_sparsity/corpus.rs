@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 /// Positions of a sequence, the class token's included.
 pub const LENGTH: i64 = 32;
 /// Tokens: padding, class token, mask, seven that are not used, and the symbols.
-pub const VOCABULARY: i64 = 64;
+pub const VOCAB: i64 = 64;
 pub const CLS: i64 = 1;
 pub const MASK: i64 = 2;
 /// The first symbol.
@@ -44,7 +44,7 @@ pub struct Corpus {
 
 impl Corpus {
     pub fn new(seed: u64) -> Result<Self> {
-        let (states, symbols) = (STATES as usize, (VOCABULARY - SYMBOLS) as usize);
+        let (states, symbols) = (STATES as usize, (VOCAB - SYMBOLS) as usize);
         let mut rng = rng(seed, &["emissions"]);
         let stay = |i: usize, j: usize| if i == j { 0.7 } else { 0.3 / (states - 1) as f64 };
         let transition = (0..states).map(|i| (0..states).map(|j| stay(i, j)).collect()).collect();

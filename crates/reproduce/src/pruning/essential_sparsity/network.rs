@@ -2,7 +2,7 @@
 
 use super::Config;
 use super::arms::Pretraining;
-use super::corpus::{Copy, Corpus, LENGTH, MASK, STATES, SYMBOLS, Task, VOCABULARY};
+use super::corpus::{Copy, Corpus, LENGTH, MASK, STATES, SYMBOLS, Task, VOCAB};
 use crate::runner::Context;
 use anyhow::Result;
 use autodidact_core::landscape::{load_state_dict, state_dict};
@@ -43,7 +43,7 @@ impl Encoder {
         let root = vs.root();
         let normal = Init::Randn { mean: 0.0, stdev: 0.02 };
         Ok(Self {
-            tokens: root.var("tokens", &[VOCABULARY, config.width], normal),
+            tokens: root.var("tokens", &[VOCAB, config.width], normal),
             positions: root.var("positions", &[LENGTH, config.width], normal),
             blocks: EncoderBlocks::new(&root, config.width, config.depth, config.heads, 4)?,
             width: config.width,
@@ -113,7 +113,7 @@ fn pretrain(pretraining: Pretraining, config: &Config, context: &mut Context<'_>
     // Heads are no part of what is handed on.
     let handed_on: Vec<String> = encoder.vs.variables().into_keys().collect();
     let root = encoder.vs.root();
-    let predict = layers::linear(&root / "predict", config.width, VOCABULARY, true);
+    let predict = layers::linear(&root / "predict", config.width, VOCAB, true);
     let classify = layers::linear(&root / "classify", config.width, STATES, true);
     let order = Order::new(n, config.batch, seed::derive(seed, &["order"]))?;
 
@@ -171,7 +171,7 @@ fn masked(x: &Tensor, rng: &mut seed::Rng) -> (Tensor, Tensor) {
         places.extend(index::sample(rng, LENGTH as usize - 1, PREDICTED).into_iter().map(|p| 1 + p as i64));
         for _ in 0..PREDICTED {
             shown.push(match rng.random_range(0..10) {
-                0 => rng.random_range(SYMBOLS..VOCABULARY),
+                0 => rng.random_range(SYMBOLS..VOCAB),
                 // Stays.
                 1 => -1,
                 _ => MASK,

@@ -220,7 +220,7 @@ fn sequences(run: Run, c: &Config, plan: &Plan) -> Result<(PixelSequences, Pixel
 fn images(run: Run, c: &Config, context: &mut Context<'_>) -> Result<()> {
     let (train_set, test_set) = sequences(run, c, context.plan)?;
     let tokens = train_set.tokens();
-    let labels = train_set.vocabulary() - c.levels;
+    let labels = train_set.vocab() - c.levels;
     let mut shape = run.shape(c.levels, labels, tokens as usize);
     if c.sparse {
         shape.attending = Attending::Strided { stride: tokens / c.side };
@@ -285,7 +285,7 @@ fn answered(losses: &Tensor, targets: &Tensor) -> Tensor {
 fn arithmetic(run: Run, c: &Config, context: &mut Context<'_>) -> Result<()> {
     let device = context.plan.device;
     let vs = VarStore::new(device);
-    let vocab = DigitSums::VOCABULARY;
+    let vocab = DigitSums::VOCAB;
     let model = run.shape(vocab, 0, c.sum_window).network(vs.root())?;
     let source = DigitSums { digits: c.digits, window: c.sum_window };
     let test_seed = context.seed("test");
@@ -315,7 +315,7 @@ fn text(run: Run, c: &Config, context: &mut Context<'_>) -> Result<()> {
     let validation = Windows::new(validation, c.text_context, plan.device)?;
     let held_out = validation.fixed(c.windows);
     let vs = VarStore::new(plan.device);
-    let vocab = text.vocabulary();
+    let vocab = text.vocab();
     let model = run.shape(vocab, 0, c.text_context).network(vs.root())?;
     context.metric(0, TOKENS, (c.text_batch * c.text_context) as f64);
     let loss = |step: Step| {

@@ -36,7 +36,7 @@ impl Stream {
         let text = Characters::load(plan, &problems)?;
         let problems = text.tokenizer.encode(&problems)?;
         let (first, second) = text.tokens.split_at(text.tokens.len() / 2);
-        let mut stream = Self { vocabulary: text.vocabulary(), train: vec![], held_out: vec![], test: vec![] };
+        let mut stream = Self { vocabulary: text.vocab(), train: vec![], held_out: vec![], test: vec![] };
         for tokens in [first, &problems, second] {
             let tenth = tokens.len() / 10;
             let (train, rest) = tokens.split_at(8 * tenth);

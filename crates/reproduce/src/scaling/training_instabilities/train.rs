@@ -53,7 +53,7 @@ impl Data {
     fn new(c: &Config, text: &Characters, plan: &Plan) -> Result<Self> {
         let (train, validation) = text.split();
         Ok(Self {
-            vocab: text.vocabulary(),
+            vocab: text.vocab(),
             train: Windows::new(train, c.context, plan.device)?,
             validation: Windows::new(validation, c.context, plan.device)?.fixed(c.windows),
         })

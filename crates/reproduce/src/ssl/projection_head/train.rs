@@ -23,9 +23,10 @@ fn networks(setting: &Setting, head: Head, output: i64, kappa: f64, device: Devi
         let dim = setting.encoder.features();
         let encoder = setting.encoder.build(p / "encoder", 3, setting.side)?;
         Ok(match head {
-            Head::Mlp => {
-                Embedder::of(encoder, MlpHead::new(&(p / "head"), &MlpHeadConfig { dim, output, symmetric: None })?)
-            }
+            Head::Mlp => Embedder::of(
+                encoder,
+                MlpHead::new(&(p / "head"), &MlpHeadConfig { width: dim, output, symmetric: None })?,
+            ),
             Head::Fixed => Embedder::of(encoder, FixedReweightHead::new(kappa, dim, device)?),
             Head::None => Embedder::of(encoder, NoHead),
         })
