@@ -3,8 +3,8 @@
 //! Trivedi and others: *Self-rationalization improves LLM as a fine-grained judge*, 2024, arXiv 2410.05495.
 //!
 //! A judge writes a rationale and then a score. Of several judgements of the same input, sampled at temperature 1, pairs are made whose
-//! chosen side is better by a [`CurationRule`]: the score is right, or is that of the majority, or the judge itself rates the judgement higher;
-//! and by at least a margin. DPO on whole judgements (rationale and score, [`losses::dpo`](crate::losses::dpo)) against the judge that
+//! chosen side is better by a [`CurationRule`]: the score is right, or is that of the majority, or the judge itself rates the judgement
+//! higher; and by at least a margin. DPO on whole judgements (rationale and score, [`losses::dpo`](crate::losses::dpo)) against the judge that
 //! wrote them gives the next judge, which writes the judgements of the next round.
 //!
 //! ```

@@ -6,7 +6,8 @@ use tch::Tensor;
 use tch::nn::{Conv2D, Module, Path};
 
 /// Cuts images into square patches and maps each linearly to an embedding, without a position: what a [`Vit`](super::Vit) begins with,
-/// and what stands before the text of a decoder that sees ([`Gpt::hidden_of_embeddings`](super::Gpt::hidden_of_embeddings) adds positions).
+/// and what stands before the text of a decoder that sees ([`Gpt::hidden_of_embeddings`](super::Gpt::hidden_of_embeddings) adds
+/// positions).
 ///
 /// ```
 /// use autodidact_core::nn::PatchEmbedding;

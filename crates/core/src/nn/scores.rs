@@ -1,7 +1,7 @@
 //! How attention makes its weights of queries and keys: norms before the products, their scale, what takes the softmax's place.
 //!
-//! The default, [`AttentionScores::default`], is the attention that all common models have. The variants are those by which the stability of
-//! training is studied (Wortsman et al., 2023; arXiv 2309.14322).
+//! The default, [`AttentionScores::default`], is the attention that all common models have. The variants are those by which the
+//! stability of training is studied (Wortsman et al., 2023; arXiv 2309.14322).
 
 use super::attention::Place;
 use crate::error::check_range;

@@ -182,8 +182,8 @@ impl Gpt {
         cache
     }
 
-    /// An empty cache as [`cache_with_capacity`](Self::cache_with_capacity) for rows whose first `padding [B]` (Int64) places are no tokens: these are never
-    /// attended to, and a row's positions count from its first token.
+    /// An empty cache as [`cache_with_capacity`](Self::cache_with_capacity) for rows whose first `padding [B]` (Int64) places are no
+    /// tokens: these are never attended to, and a row's positions count from its first token.
     pub fn cache_after_padding(&self, padding: &Tensor, capacity: i64) -> KvCache {
         let mut cache = self.cache_with_capacity(padding.numel() as i64, capacity, padding.device());
         cache.pad(padding);
@@ -195,8 +195,9 @@ impl Gpt {
         Some(RotaryTable::new(&frequencies.to_device(device), *factor, len, self.tokens.ws.kind()))
     }
 
-    /// Embeddings of tokens without their positions, `[B, T]` (Int64) to `[B, T, width]`: what [`hidden_of_embeddings`](Self::hidden_of_embeddings) takes, on
-    /// their own or behind embeddings of something else (patches of an image, say).
+    /// Embeddings of tokens without their positions, `[B, T]` (Int64) to `[B, T, width]`: what
+    /// [`hidden_of_embeddings`](Self::hidden_of_embeddings) takes, on their own or behind embeddings of something else (patches of an
+    /// image, say).
     ///
     /// ```
     /// use autodidact_core::nn::{Gpt, GptConfig};
