@@ -2,10 +2,11 @@
 //!
 //! `cargo run --release -p autodidact-datasets --example grammar -- [BYTES]`
 
+use anyhow::Context;
 use autodidact_datasets::synthetic::Grammar;
 
 fn main() -> anyhow::Result<()> {
-    let bytes = std::env::args().nth(1).map_or(Ok(2000), |a| a.parse())?;
+    let bytes = std::env::args().nth(1).map_or(Ok(2000), |a| a.parse()).context("BYTES is a number")?;
     let grammar = Grammar::default();
     let entropy = grammar.entropy()?;
     print!("{}", grammar.text(bytes, 0)?);
