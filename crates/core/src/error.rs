@@ -1,5 +1,6 @@
 //! The one error type of the library crates.
 
+use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
 
 /// What went wrong, with what was expected and what came instead.
@@ -27,12 +28,12 @@ pub enum Error {
         got: String,
     },
     /// The operating system refused a file operation.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {reason}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
+        /// The system's reason. (No `source`: it is in the message, which a chain of errors would say twice.)
+        reason: std::io::Error,
     },
     /// A file that is there but does not hold what its format promises.
     #[error("{}: expected {expected}, found {found}", path.display())]
@@ -46,7 +47,7 @@ pub enum Error {
     },
     /// An error raised inside libtorch.
     #[error("libtorch: {}", first_line(.0))]
-    Torch(#[from] tch::TchError),
+    Torch(tch::TchError),
     /// Training whose loss is no longer finite.
     #[error("the loss became {loss} at step {step} of {total}; lower the learning rate or clip the gradients")]
     Diverged {
@@ -60,6 +61,12 @@ pub enum Error {
     /// A computation that cannot go on (a singular system, a failed fit).
     #[error("{0}")]
     Failed(String),
+}
+
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        Self::Torch(error)
+    }
 }
 
 /// libtorch's messages go on with a C++ stack trace, which says nothing to a user.
@@ -86,8 +93,8 @@ impl Error {
     }
 
     /// [`Error::Io`] at `path`.
-    pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
-        Self::Io { path: path.as_ref().to_owned(), source }
+    pub fn io(path: impl AsRef<Path>, reason: std::io::Error) -> Self {
+        Self::Io { path: path.as_ref().to_owned(), reason }
     }
 
     /// [`Error::Format`] of `path`.
@@ -97,11 +104,20 @@ impl Error {
 }
 
 /// Checks that a number is finite and inside `range`, for the doors of public functions.
-pub fn check_range(what: &str, value: f64, range: impl std::ops::RangeBounds<f64> + std::fmt::Debug) -> Result<()> {
-    if value.is_finite() && range.contains(&value) {
-        Ok(())
-    } else {
-        Err(Error::value(what, format!("a finite number in {range:?}"), value))
+pub fn check_range(what: &str, value: f64, range: impl RangeBounds<f64> + std::fmt::Debug) -> Result<()> {
+    if value.is_finite() && range.contains(&value) { Ok(()) } else { Err(Error::value(what, in_words(&range), value)) }
+}
+
+/// A range as a user reads it: `f64::MIN_POSITIVE..` is written where 0 is not allowed.
+fn in_words(range: &(impl RangeBounds<f64> + std::fmt::Debug)) -> String {
+    match (range.start_bound(), range.end_bound()) {
+        (Bound::Unbounded, Bound::Unbounded) => "a finite number".to_owned(),
+        (Bound::Included(&f64::MIN_POSITIVE), high) => match high {
+            Bound::Unbounded => "a finite number above 0".to_owned(),
+            Bound::Included(high) => format!("a finite number above 0 and at most {high}"),
+            Bound::Excluded(high) => format!("a finite number above 0 and below {high}"),
+        },
+        _ => format!("a finite number in {range:?}"),
     }
 }
 
@@ -110,7 +126,7 @@ pub fn check_range(what: &str, value: f64, range: impl std::ops::RangeBounds<f64
 pub fn check_values(
     what: &str,
     tensor: &tch::Tensor,
-    range: impl std::ops::RangeBounds<f64> + std::fmt::Debug + Clone,
+    range: impl RangeBounds<f64> + std::fmt::Debug + Clone,
 ) -> Result<()> {
     if tensor.device() == tch::Device::Cpu && tensor.numel() > 0 {
         for bound in [tensor.min(), tensor.max()] {
@@ -173,5 +189,18 @@ mod tests {
         let e = check_range("momentum", f64::NAN, 0.0..1.0).unwrap_err();
         assert_eq!(e.to_string(), "momentum: expected a finite number in 0.0..1.0, got NaN");
         assert!(check_range("momentum", 0.9, 0.0..1.0).is_ok());
+        let said = |e: Result<()>| e.unwrap_err().to_string();
+        assert_eq!(said(check_range("tau", 0.0, f64::MIN_POSITIVE..)), "tau: expected a finite number above 0, got 0");
+        let share = said(check_range("top_p", 2.0, f64::MIN_POSITIVE..=1.0));
+        assert_eq!(share, "top_p: expected a finite number above 0 and at most 1, got 2");
+        assert_eq!(said(check_range("r", f64::INFINITY, ..)), "r: expected a finite number, got inf");
+    }
+
+    #[test]
+    fn a_chain_of_errors_says_each_reason_once() {
+        use std::error::Error as _;
+        let e = Error::io("a.json", std::io::Error::from(std::io::ErrorKind::NotFound));
+        assert_eq!(e.to_string(), "a.json: entity not found");
+        assert!(e.source().is_none());
     }
 }
