@@ -85,18 +85,7 @@ impl Experiment for Ridge {
 
 fn main() -> Result<()> {
     let out = std::env::args_os().nth(1).map_or_else(|| "runs/ridge".into(), PathBuf::from);
-    let plan = Plan {
-        scale: Scale::Small,
-        seeds: (0..10).collect(),
-        dataset: "generated".into(),
-        data: "built in".into(),
-        data_dir: None,
-        download: false,
-        device: Device::Cpu,
-        threads: 1,
-        config: Ridge.config(Scale::Small),
-        cache: out.join("cache"),
-    };
+    let plan = Plan { seeds: (0..10).collect(), cache: out.join("cache"), ..Plan::new(&Ridge, Scale::Small) };
     let command = "own_experiment".into();
     let options = RunOptions { out: out.clone(), fresh: false, shard: None, arms: vec![], quiet: false, command };
     if let Outcome::Complete(record) = run(&Ridge, &plan, &options)? {

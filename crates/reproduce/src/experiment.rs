@@ -114,6 +114,24 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// An experiment's own plan: its seeds, first data set and hyper-parameters at a scale, in 32-bit floats on one thread of the CPU,
+    /// without downloads; shared parts go to the system's temporary folder. What differs is set in the fields.
+    pub fn new(experiment: &dyn Experiment, scale: Scale) -> Self {
+        Self {
+            scale,
+            seeds: (0..experiment.seeds(scale) as u64).collect(),
+            dataset: experiment.datasets()[0].into(),
+            data: String::new(),
+            data_dir: None,
+            download: false,
+            device: Device::Cpu,
+            precision: Precision::F32,
+            threads: 1,
+            config: experiment.config(scale),
+            cache: std::env::temp_dir(),
+        }
+    }
+
     /// The hyper-parameters as the experiment's own type.
     ///
     /// # Errors
@@ -163,7 +181,7 @@ impl Plan {
         for (key, value) in changes {
             *config.pointer_mut(&format!("/{}", key.replace('.', "/"))).expect(key) = value.clone();
         }
-        experiment.cells(&Self::trial(Scale::Smoke, experiment.datasets()[0], config))
+        experiment.cells(&Self { seeds: vec![0], config, ..Self::new(experiment, Scale::Smoke) })
     }
 
     /// Checks that each of these settings, alone, is refused before anything runs, with a message that begins as given.
