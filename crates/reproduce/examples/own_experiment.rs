@@ -87,7 +87,17 @@ fn main() -> Result<()> {
     let out = std::env::args_os().nth(1).map_or_else(|| "runs/ridge".into(), PathBuf::from);
     let plan = Plan { seeds: (0..10).collect(), cache: out.join("cache"), ..Plan::new(&Ridge, Scale::Small) };
     let command = "own_experiment".into();
-    let options = RunOptions { out: out.clone(), fresh: false, shard: None, arms: vec![], quiet: false, command };
+    let options = RunOptions {
+        out: out.clone(),
+        fresh: false,
+        shard: None,
+        arms: vec![],
+        quiet: false,
+        jobs: 1,
+        worker_arguments: vec![],
+        worker: false,
+        command,
+    };
     if let Outcome::Complete(record) = run(&Ridge, &plan, &options)? {
         for c in &record.claims {
             println!("{}: {} ({:.2?}; {})", c.id, c.verdict.words(), c.measured.unwrap_or(f64::NAN), c.criterion);
