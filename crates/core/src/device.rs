@@ -61,6 +61,12 @@ impl DeviceChoice {
     }
 }
 
+/// Kind and place of a tensor that is made on the host whatever the device is: constants that are moved to a module's device, and
+/// draws that are to be the same for every device. Everything else is made on the device of its inputs.
+pub fn on_host(kind: Kind) -> (Kind, Device) {
+    (kind, Device::Cpu)
+}
+
 /// Loads `libtorch_cuda.so` with global symbols, once; libtorch's dispatcher then knows the CUDA kernels.
 fn load_cuda() -> Result<(), &'static str> {
     static LOADED: OnceLock<Result<(), String>> = OnceLock::new();

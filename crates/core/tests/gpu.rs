@@ -87,13 +87,13 @@ fn assert_close(a: f64, b: f64, what: &str) {
 fn every_rule_trains_as_on_the_cpu() {
     let Some(gpu) = gpu() else { return };
     let rules = [
-        Rule::Sgd(Sgd { momentum: 0.9, nesterov: true, ..Sgd::default() }),
+        Rule::Sgd(Sgd { momentum: 0.9, nesterov: true }),
         Rule::Adam(Adam::default()),
         Rule::AdamW(Adam::default()),
         Rule::Lars(Lars::default()),
     ];
     for rule in rules {
-        let [ours, other] = [Device::Cpu, gpu].map(|d| train(d, rule.clone(), Precision::F32, 1, None));
+        let [ours, other] = [Device::Cpu, gpu].map(|d| train(d, rule, Precision::F32, 1, None));
         for (a, b) in ours.history.losses.iter().zip(&other.history.losses) {
             assert_close(a.loss, b.loss, &format!("{rule:?}, step {}", a.step));
         }
@@ -131,9 +131,9 @@ fn a_run_goes_on_exactly_and_on_another_device() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint");
     let rule = Rule::AdamW(Adam::default());
-    let whole = train(gpu, rule.clone(), Precision::F32, 1, Some(path.clone()));
+    let whole = train(gpu, rule, Precision::F32, 1, Some(path.clone()));
     // Its last checkpoint is that of step 14.
-    let resumed = train(gpu, rule.clone(), Precision::F32, 1, Some(path.clone()));
+    let resumed = train(gpu, rule, Precision::F32, 1, Some(path.clone()));
     assert_eq!(whole.history, resumed.history);
     assert!(whole.weights.iter().zip(&resumed.weights).all(|(a, b)| a.equal(b)));
     let elsewhere = train(Device::Cpu, rule, Precision::F32, 1, Some(path));

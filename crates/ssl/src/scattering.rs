@@ -21,7 +21,7 @@
 //! assert!((s.double_value(&[0, 0, 4, 4]) - 1.0).abs() < 1e-4 && s.double_value(&[0, 1, 4, 4]).abs() < 1e-5);
 //! ```
 
-use autodidact_core::device::Precision;
+use autodidact_core::device::{Precision, on_host};
 use autodidact_core::{Error, Result};
 use std::f64::consts::PI;
 use tch::{Device, Kind, Tensor};
@@ -184,7 +184,7 @@ fn place(t: &Tensor, device: Device) -> Tensor {
 /// A Gaussian with envelope `sigma` (and `sigma/slant` across), at angle `theta`, times a wave of frequency `xi`, on a periodic
 /// grid centred on its first point: real and imaginary part.
 fn gabor(m: i64, n: i64, sigma: f64, theta: f64, xi: f64, slant: f64) -> (Tensor, Tensor) {
-    let axis = |length: i64| Tensor::arange_start(-COPIES * length, (COPIES + 1) * length, (Kind::Double, Device::Cpu));
+    let axis = |length: i64| Tensor::arange_start(-COPIES * length, (COPIES + 1) * length, on_host(Kind::Double));
     let (x, y) = (axis(m).unsqueeze(1), axis(n).unsqueeze(0));
     let (cos, sin) = (theta.cos(), theta.sin());
     let along = &x * cos + &y * sin;
@@ -227,7 +227,7 @@ fn fold(spectra: &Tensor, r: usize) -> Tensor {
     let (mut shape, k) = (spectra.size(), 1i64 << r);
     let (n, m) = (shape.pop().unwrap_or(1), shape.pop().unwrap_or(1));
     let kept = |length: i64| {
-        let mask = Tensor::ones([length], (Kind::Double, Device::Cpu));
+        let mask = Tensor::ones([length], on_host(Kind::Double));
         let _ = mask.narrow(0, length / (2 * k), length - length / k).zero_();
         mask
     };
@@ -244,12 +244,12 @@ fn fold(spectra: &Tensor, r: usize) -> Tensor {
 fn average(length: i64, scales: usize, r: usize) -> Tensor {
     let sigma = 0.8 * (1u32 << (scales - 1)) as f64;
     // phi_J is the product of this with itself: its norm is the square of this one's.
-    let axis = Tensor::arange_start(-COPIES * length, (COPIES + 1) * length, (Kind::Double, Device::Cpu));
+    let axis = Tensor::arange_start(-COPIES * length, (COPIES + 1) * length, on_host(Kind::Double));
     let gaussian = (axis.square() / (-2.0 * sigma * sigma)).exp() / (2.0 * ALMOST_PI * sigma * sigma).sqrt();
     let periodic = gaussian.view([2 * COPIES + 1, length]).sum_dim_intlist([0i64].as_slice(), false, Kind::Double);
     let spectrum = periodic.fft_fft(None, 0, "backward").real();
     let k = 1i64 << r;
-    let mask = Tensor::ones([length], (Kind::Double, Device::Cpu));
+    let mask = Tensor::ones([length], on_host(Kind::Double));
     if r > 0 {
         let _ = mask.narrow(0, length / (2 * k), length - length / k).zero_();
     }

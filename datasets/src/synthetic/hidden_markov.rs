@@ -1,5 +1,6 @@
 //! Sequences of a hidden Markov model, whose probabilities are known.
 
+use autodidact_core::device::on_host;
 use autodidact_core::error::check_range;
 use autodidact_core::seed::{self, Rng};
 use autodidact_core::stats::{self, Estimate};
@@ -214,7 +215,7 @@ fn check_rows(what: &str, rows: &[Vec<f64>], width: usize) -> Result<()> {
 fn stationary(transition: &[Vec<f64>]) -> Vec<f64> {
     let k = transition.len() as i64;
     let flat: Vec<f64> = transition.iter().flatten().copied().collect();
-    let mut power = (Tensor::from_slice(&flat).view([k, k]) + Tensor::eye(k, (Kind::Double, Device::Cpu))) / 2.0;
+    let mut power = (Tensor::from_slice(&flat).view([k, k]) + Tensor::eye(k, on_host(Kind::Double))) / 2.0;
     for _ in 0..40 {
         power = power.matmul(&power);
         // Rounding is kept from growing.

@@ -253,4 +253,29 @@ mod tests {
             serde_json::from_str(r#"{"kernels": {"all": 3, "aten::mm": 3}, "waits": {"all": 1}}"#).unwrap();
         assert_eq!((counts.all("kernels"), counts.all("waits"), counts.all("uploads")), (3, 1, 0));
     }
+
+    #[test]
+    fn library_code_makes_tensors_where_its_inputs_are() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let mut folders = vec![root.join("crates"), root.join("datasets/src")];
+        let mut against = vec![];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                // Experiments make their data on the host; tests and examples are written for a device that is known.
+                if path.is_dir() && !["reproduce", "tests", "examples"].contains(&name.as_str()) {
+                    folders.push(path);
+                } else if name.ends_with(".rs") && name != "tests.rs" {
+                    let text = fs::read_to_string(&path).unwrap();
+                    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+                    let lines = code.lines().enumerate().filter(|(_, l)| !l.trim_start().starts_with("//"));
+                    let found = lines.filter(|(_, l)| l.contains("Kind::") && l.contains("Device::Cpu)"));
+                    against.extend(found.map(|(i, line)| format!("{}:{}: {}", path.display(), i + 1, line.trim())));
+                }
+            }
+        }
+        let against: Vec<_> = against.into_iter().filter(|line| !line.contains("to_device(")).collect();
+        assert!(against.is_empty(), "use the device of an input, or device::on_host:\n{}", against.join("\n"));
+    }
 }

@@ -3,10 +3,11 @@
 use super::AttentionScores;
 use super::attention::{Attention, AttentionConfig, Place};
 use super::{PatchEmbedding, layers};
+use crate::device::on_host;
 use crate::optim::StateDict;
 use crate::{Error, Result};
 use tch::nn::{Init, LayerNorm, Linear, Module, ModuleT, Path};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// Shape of a [`Vit`].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -140,7 +141,7 @@ pub fn sine_cosine_positions(grid: i64, width: i64) -> Result<Tensor> {
     if width < 4 || width % 4 != 0 {
         return Err(Error::value("width", "a multiple of 4 for sine-cosine positions", width));
     }
-    let options = (Kind::Double, Device::Cpu);
+    let options = on_host(Kind::Double);
     let frequency = (Tensor::arange(width / 4, options) * (-4.0 * 10_000f64.ln() / width as f64)).exp();
     let angle = Tensor::arange(grid, options).outer(&frequency);
     let line = Tensor::cat(&[angle.sin(), angle.cos()], 1);
@@ -274,6 +275,7 @@ impl ModuleT for Vit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tch::Device;
     use tch::nn::VarStore;
 
     #[test]

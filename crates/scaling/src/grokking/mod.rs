@@ -44,9 +44,10 @@ pub use scaled::OutputScaled;
 pub use theory::{FlowState, PopulationFlow, initial_terms};
 pub use train::{GrokRecord, GrokTrainer, log_steps};
 
+use autodidact_core::device::on_host;
 use autodidact_core::error::check_range;
 use autodidact_core::{Result, seed};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// The single-index target `(beta.x)^2 / 2` on inputs `x ~ N(0, I/D)`.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ impl SingleIndex {
     pub fn new(d: i64, seed: u64, normalise: bool) -> Result<Self> {
         check_range("dimension", d as f64, 1.0..)?;
         seed::seed_torch(seed, &["beta"]);
-        let mut beta = Tensor::randn([d], (Kind::Double, Device::Cpu));
+        let mut beta = Tensor::randn([d], on_host(Kind::Double));
         if normalise {
             beta = &beta * ((d as f64).sqrt() / beta.norm());
         }
@@ -80,7 +81,7 @@ impl SingleIndex {
         check_range("samples", p as f64, 1.0..)?;
         seed::seed_torch(self.seed, &["inputs", set]);
         let d = self.beta.size()[0];
-        let x = Tensor::randn([p, d], (Kind::Double, Device::Cpu)) / (d as f64).sqrt();
+        let x = Tensor::randn([p, d], on_host(Kind::Double)) / (d as f64).sqrt();
         let y = self.target(&x)?;
         Ok((x, y))
     }

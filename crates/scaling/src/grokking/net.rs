@@ -1,5 +1,6 @@
 //! The two-layer network with a quadratic activation and a fixed read-out.
 
+use autodidact_core::device::on_host;
 use autodidact_core::error::{check_matrix, check_range};
 use autodidact_core::{Error, Result};
 use tch::{Device, Kind, Tensor};
@@ -69,7 +70,7 @@ impl QuadraticNet {
     /// As [`new`](Self::new).
     pub fn random((n, d): (i64, i64), alpha: f64, eps: f64, scale: f64, seed: u64) -> Result<Self> {
         autodidact_core::seed::seed_torch(seed, &["weights"]);
-        let w = Tensor::f_randn([n, d], (Kind::Double, Device::Cpu))?;
+        let w = Tensor::f_randn([n, d], on_host(Kind::Double))?;
         Self::new(w * scale, alpha, eps)
     }
 

@@ -1,8 +1,9 @@
 //! Languages whose loss and entropy are exact.
 
+use autodidact_core::device::on_host;
 use autodidact_core::error::{check_matrix, check_range, check_values};
 use autodidact_core::{Error, Result};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// Most input bits of a language that lists them all.
 const MOST_BITS: i64 = 20;
@@ -43,8 +44,8 @@ impl BinaryLanguage {
     pub fn xor(d: i64, strength: f64) -> Result<Self> {
         check_range("d", d as f64, 2.0..=MOST_BITS as f64)?;
         check_range("strength", strength, ..)?;
-        let rows = Tensor::arange(1 << d, (Kind::Int64, Device::Cpu)).unsqueeze(1);
-        let shifts = Tensor::arange_start_step(d - 1, -1, -1, (Kind::Int64, Device::Cpu));
+        let rows = Tensor::arange(1 << d, on_host(Kind::Int64)).unsqueeze(1);
+        let shifts = Tensor::arange_start_step(d - 1, -1, -1, on_host(Kind::Int64));
         let bits = rows.bitwise_right_shift(&shifts).bitwise_and_tensor(&Tensor::from(1i64));
         let inputs = bits.to_kind(Kind::Double) * 2.0 - 1.0;
         let p = (xor_sign(&inputs) * strength).sigmoid();

@@ -1,6 +1,7 @@
 //! A network of two layers with its gradient and its trace in closed form.
 
 use super::BinaryLanguage;
+use autodidact_core::device::on_host;
 use autodidact_core::error::{check_matrix, check_range};
 use autodidact_core::{Error, Result, seed};
 use serde::{Deserialize, Serialize};
@@ -75,7 +76,7 @@ impl TwoLayer {
             return Err(Error::value("width", "even, at least 2", m));
         }
         seed::seed_torch(seed, &["two-layer"]);
-        let options = (Kind::Double, Device::Cpu);
+        let options = on_host(Kind::Double);
         let half = Tensor::randn([m / 2, d], options) * (init.first / (d as f64).sqrt());
         let signs = (Tensor::randint(2, [m / 2], options) * 2.0 - 1.0) * init.second;
         Self::from_parts(&Tensor::cat(&[&half, &half], 0), &Tensor::cat(&[&signs, &-&signs], 0), init.scale)

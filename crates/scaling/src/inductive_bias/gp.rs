@@ -1,10 +1,11 @@
 //! Gaussian processes: hypotheses that fit the training set exactly.
 
 use super::{GeneralizedChi2, HypothesisSampler};
+use autodidact_core::device::on_host;
 use autodidact_core::error::{check_matrix, check_range};
 use autodidact_core::kernel::{Kernel, KernelRidge, KernelSystem};
 use autodidact_core::{Error, Result, seed};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// A Gaussian process with a kernel's covariance, conditioned on a training set and looked at where it is tested. Outputs are
 /// independent and share the covariance.
@@ -88,7 +89,7 @@ impl HypothesisSampler for GpTask {
         seed::seed_torch(seed, &["inductive-bias", "gaussian process"]);
         while errors.len() < n {
             let count = chunk.min(n - errors.len()) as i64;
-            let z = Tensor::randn([count, points, outputs], (Kind::Double, Device::Cpu));
+            let z = Tensor::randn([count, points, outputs], on_host(Kind::Double));
             let e = (z * &self.deviations + &self.offsets).square().mean_dim([1i64, 2].as_slice(), false, Kind::Double);
             errors.extend(Vec::<f64>::try_from(e)?);
         }

@@ -1,5 +1,6 @@
 //! Heads, from the representation that is kept to the embedding that the loss sees.
 
+use autodidact_core::device::on_host;
 use autodidact_core::error::check_range;
 use autodidact_core::nn::layers;
 use autodidact_core::{Error, Result};
@@ -62,7 +63,7 @@ impl FixedReweightHead {
     pub fn new(kappa: f64, width: i64, device: Device) -> Result<Self> {
         check_range("kappa", kappa, 1.0..)?;
         check_range("width", width as f64, 1.0..)?;
-        let weights = (Tensor::arange(width, (Kind::Double, Device::Cpu)) * -kappa.ln()).exp();
+        let weights = (Tensor::arange(width, on_host(Kind::Double)) * -kappa.ln()).exp();
         Ok(Self { weights: weights.to_kind(Kind::Float).to_device(device) })
     }
 

@@ -9,11 +9,12 @@ pub use config::Seq2SeqConfig;
 pub use decode::{BeamConfig, Hypothesis};
 
 use super::layers;
+use crate::device::on_host;
 use crate::text::selected_log_probs;
 use crate::{Error, Result};
 use blocks::{DecoderBlock, EncoderBlock};
 use tch::nn::{Init, LayerNorm, Module, Path};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// An encoder-decoder transformer: pre-norm blocks with ReLU, fixed sinusoidal positions, embeddings times the root of the width.
 ///
@@ -54,7 +55,7 @@ pub struct Encoded {
 
 /// Sines and cosines of places `0..length`, `[length, width]`: features `2i` and `2i + 1` have the frequency `10000^(-2i/width)`.
 fn sinusoids(length: i64, width: i64) -> Tensor {
-    let options = (Kind::Double, Device::Cpu);
+    let options = on_host(Kind::Double);
     let frequency = (Tensor::arange_start_step(0, width, 2, options) * (-(10_000f64.ln()) / width as f64)).exp();
     let angle = Tensor::arange(length, options).outer(&frequency);
     let pairs = Tensor::stack(&[angle.sin(), angle.cos()], 2);
