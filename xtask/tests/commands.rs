@@ -2,6 +2,9 @@
 
 #![cfg(target_os = "linux")]
 
+#[allow(dead_code)]
+#[path = "../../crates/reproduce/src/catalog.rs"]
+mod catalog;
 mod machine;
 
 use std::fs;
@@ -123,10 +126,23 @@ fn ci_stops_at_the_first_failure_and_says_how_to_run_it_alone() {
     }
     assert_eq!(calls.len(), 6);
 
-    machine.script("reproduce", "echo $* >>$0.args");
-    assert!(run(&machine, &["ci"]).status.success());
-    let last = fs::read_to_string(machine.path("bin/reproduce.args")).unwrap();
-    assert!(last.ends_with("report --check\n"), "{last}");
+    // A good end: a program that leaves a folder for each run.
+    let slugs: Vec<&str> = catalog::PAPERS.iter().map(|p| p.slug).collect();
+    let good = format!(
+        "echo $* >>$0.args; [ $1 = --all ] && runs='{}' || runs=.; \
+         while [ $# -gt 0 ]; do [ $1 = --out ] && out=$2; shift; done; [ $out ] || exit 0; \
+         for run in $runs; do mkdir -p $out/$run; echo arm,seed,step,metric,value >$out/$run/metrics.csv; done",
+        slugs.join(" ")
+    );
+    machine.script("reproduce", &good);
+    let pretended = machine.link().with_file_name("xtask").join("pretend-gpu");
+    fs::create_dir_all(&pretended).unwrap();
+    fs::write(pretended.join("pretend_gpu.cpp"), "").unwrap();
+    let output = run(&machine, &["ci"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let calls = fs::read_to_string(machine.path("bin/reproduce.args")).unwrap();
+    assert_eq!(calls.lines().filter(|call| call.contains("--device cuda")).count(), slugs.len());
+    assert!(calls.ends_with("report --check\n"), "{calls}");
 }
 
 #[test]

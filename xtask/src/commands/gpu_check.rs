@@ -140,7 +140,7 @@ fn pretend(workspace: &Workspace) -> Result<PathBuf> {
     let torch = workspace.libtorch();
     let modified = |path: &Path| path.metadata().and_then(|m| m.modified());
     if let Ok(made) = modified(&library)
-        && modified(&source)? < made
+        && modified(&source).with_context(|| source.display().to_string())? < made
         && modified(&torch.join("build-version")).is_ok_and(|t| t < made)
     {
         return Ok(folder);
