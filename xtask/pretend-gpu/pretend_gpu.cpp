@@ -1,10 +1,11 @@
 // A pretend GPU: a stand-in for libtorch_cuda.so that gives machines without one a device `cuda:0` made of ordinary memory.
 //
 // Tensors on it are CUDA tensors to libtorch: they have its dispatch key, pass its autocast and its autograd threads, and
-// meet tensors of the CPU only where a GPU's would. Whatever mixes the two otherwise, or asks for what CUDA has no kernel
-// for, fails here as it would there. The arithmetic is the CPU's, on the same bytes, so results can be compared.
+// meet tensors of the CPU only where a GPU's would. What mixes the two otherwise, or asks for a kernel that CUDA is known
+// here to lack, fails. The arithmetic is the CPU's, on the same bytes, so results can be compared.
 //
-// What it does not show: speed, numerics of CUDA kernels, memory limits, races of streams.
+// What it does not show: speed, numerics of CUDA kernels, memory limits, races of streams; kernels that CUDA lacks and this
+// file does not name; waits inside CUDA's own kernels (of uploads from ordinary memory, of some factorisations).
 //
 // With AUTODIDACT_PRETEND_GPU_COUNTS=FILE the numbers of kernels, uploads, and waits of the host for the device, by
 // operation, are written to FILE as JSON when the process ends.
@@ -68,7 +69,8 @@ Counts counts;
 // Operations whose result's size or value the host must know before it goes on.
 const std::set<std::string> WAITING = {"aten::_local_scalar_dense", "aten::nonzero",    "aten::masked_select", "aten::_unique",
                                        "aten::_unique2",            "aten::unique_dim", "aten::unique_consecutive",
-                                       "aten::equal",               "aten::bincount",   "aten::repeat_interleave"};
+                                       "aten::equal",               "aten::bincount",   "aten::repeat_interleave",
+                                       "aten::_linalg_eigh",        "aten::_linalg_svd"};
 
 // Operations that only look at the same bytes in another way.
 const std::set<std::string> VIEWS = {"aten::as_strided", "aten::view", "aten::_reshape_alias", "aten::unfold",
@@ -188,6 +190,11 @@ at::Tensor new_on_device(const at::Tensor &host) {
 
 // ---- one operation
 
+bool is_indexing(const std::string &name) {
+  static const std::set<std::string> all = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"};
+  return all.count(name);
+}
+
 class Call {
 public:
   explicit Call(const c10::OperatorHandle &op) : name(op.schema().name()), schema(op.schema()) {}
@@ -246,11 +253,15 @@ private:
     if (!t.defined())
       return t;
     if (!t.is_cuda()) {
-      static const std::set<std::string> indexing = {"aten::index", "aten::index_put", "aten::index_put_",
-                                                     "aten::_index_put_impl_"};
-      auto index = indexing.count(name) && argument->name() == "indices";
-      // A scalar of the CPU travels as an argument of the kernel, but lists of tensors are read by address.
-      auto scalar = t.dim() == 0 && argument->type()->kind() != c10::TypeKind::ListType && name.rfind("aten::_fused", 0) != 0;
+      static const std::set<std::string> by_address = {
+          "aten::mm",     "aten::bmm",         "aten::addmm",   "aten::addmm_",      "aten::addmv",       "aten::baddbmm",
+          "aten::gather", "aten::scatter_add", "aten::scatter", "aten::embedding",   "aten::index_copy",  "aten::index_select",
+          "aten::dot",    "aten::index_add",   "aten::cat",     "aten::native_batch_norm"};
+      auto index = is_indexing(name) && argument->name() == "indices";
+      auto written = argument->alias_info() && argument->alias_info()->isWrite();
+      // In operations element by element a scalar of the CPU travels as an argument of the kernel.
+      auto scalar = t.dim() == 0 && !written && argument->type()->kind() != c10::TypeKind::ListType &&
+                    !by_address.count(name) && name.rfind("aten::_fused", 0) != 0;
       TORCH_CHECK(index || scalar, "Expected all tensors to be on the same device, but argument ", argument->name(), " of ",
                   name, " is on ", t.device(), " beside others on ", GPU);
       return t;
@@ -294,6 +305,19 @@ private:
   }
 };
 
+// Whether a mask says which elements are written, whose number is known to the device alone. (Where they are read, the library
+// asks for `nonzero` itself.)
+bool masks(const torch::jit::Stack &stack, const c10::OperatorHandle &op) {
+  if (op.schema().name() != "aten::_index_put_impl_")
+    return false;
+  for (auto at = stack.size() - op.schema().arguments().size(); at < stack.size(); ++at)
+    if (stack[at].isOptionalTensorList())
+      for (const std::optional<at::Tensor> &t : stack[at].toOptionalTensorVector())
+        if (t && t->defined() && (t->scalar_type() == at::kBool || t->scalar_type() == at::kByte))
+          return true;
+  return false;
+}
+
 // What kernels warn of on the CPU (of outputs of another size, which libtorch prepares itself, say) need not concern CUDA's.
 struct Silent : c10::WarningHandler {
   void process(const c10::Warning &) override {}
@@ -306,7 +330,7 @@ void any_operation(const c10::OperatorHandle &op, torch::jit::Stack *stack) {
   c10::WarningUtils::WarningHandlerGuard quiet(&silent);
   auto &name = op.schema().name();
   if (!VIEWS.count(name))
-    counts.add(WAITING.count(name) ? &Counts::waits : &Counts::kernels, name);
+    counts.add(WAITING.count(name) || masks(*stack, op) ? &Counts::waits : &Counts::kernels, name);
   Call call(op);
   call.arguments(*stack);
   op.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), stack);

@@ -120,7 +120,7 @@ fn ci_stops_at_the_first_failure_and_says_how_to_run_it_alone() {
         "cargo test --release --workspace",
         "cargo doc --release --workspace --no-deps",
         "cargo build --release --package autodidact-reproduce",
-        "reproduce --all --scale smoke --threads 1 --out",
+        "reproduce --all --scale smoke --device cpu --threads 1 --out",
     ]) {
         assert!(call.starts_with(expected), "{call}");
     }

@@ -65,7 +65,8 @@ struct RunArgs {
     /// auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
-    /// Training's forward passes: f32, or bf16 for matrix products and convolutions in bfloat16 (autocast).
+    /// Forward passes of the common training loop: f32, or bf16 for matrix products and convolutions in bfloat16 (autocast). Loops that
+    /// papers have of their own stay in f32.
     #[arg(long, default_value = "f32")]
     precision: Precision,
     /// Folder with data sets in their publishers' formats.

@@ -103,7 +103,7 @@ pub struct Plan {
     pub download: bool,
     /// Where tensors live.
     pub device: Device,
-    /// Arithmetic of training's forward passes.
+    /// Arithmetic of forward passes in the common training loop ([`Precision::for_training`]).
     pub precision: Precision,
     /// libtorch's threads.
     pub threads: usize,

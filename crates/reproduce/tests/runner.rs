@@ -4,7 +4,7 @@ mod common;
 
 use common::{CELLS, Lab, Outcome, QUICK, SLOW, cells, litter};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The undisturbed run of [`SLOW`].
 fn calm() -> &'static Outcome {
@@ -63,20 +63,29 @@ fn two_shards_at_the_same_time_make_the_result_of_one_run() {
     assert_eq!(&Outcome::read(&out), calm());
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn several_processes_make_the_result_of_one_and_end_with_the_first() {
     let lab = Lab::new();
     let out = lab.path("run");
     let command = format!("{} --out run", SLOW.replace("--jobs 1", "--jobs 3"));
     let mut running = lab.start(&command);
-    std::thread::sleep(Duration::from_millis(300));
+    // A process by itself holds one lock at a time.
+    wait_for("two processes at work", || {
+        out.join("cells").is_dir() && litter(&out).iter().filter(|name| name.ends_with(".lock")).count() > 1
+    });
     running.child.kill().unwrap();
     running.child.wait().unwrap();
-    // The others notice, and leave what they were at.
-    std::thread::sleep(Duration::from_millis(300));
+    let place = lab.path("run").display().to_string();
+    let at_work = || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        processes.filter_map(|p| std::fs::read_to_string(p.path().join("cmdline")).ok()).any(|line| {
+            // Workers name the folder as it was given.
+            line.contains("--worker") && (line.contains(&place) || line.contains("\0run\0"))
+        })
+    };
+    wait_for("the others to end", || !at_work());
     let killed = cells(&out);
-    std::thread::sleep(Duration::from_millis(1500));
-    assert_eq!(cells(&out), killed, "somebody is still at work");
     assert!(killed.len() < CELLS, "it ended before the kill");
 
     let ended = lab.succeed(&command);
@@ -186,4 +195,12 @@ fn a_full_disk_loses_no_finished_cell() {
     let said = starved();
     assert!(said.starts_with("error: ") && said.contains("File too large"), "{said}");
     assert_eq!((cells(&out), Outcome::read(&out)), (complete, result), "the old record is whole");
+}
+
+fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(30), "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

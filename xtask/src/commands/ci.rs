@@ -40,11 +40,14 @@ pub fn run(workspace: &Workspace) -> Result<()> {
     }
     let mut smoke = workspace.program(&program);
     // One thread: on a busy machine, threads that wait for others make a smoke run of seconds one of minutes.
-    smoke.current_dir(workspace.root()).args(["--all", "--scale", "smoke", "--threads", "1", "--out"]).arg(&out);
+    smoke
+        .current_dir(workspace.root())
+        .args(["--all", "--scale", "smoke", "--device", "cpu", "--threads", "1", "--out"])
+        .arg(&out);
     check(
         "every paper at smoke scale",
         smoke,
-        "cargo xtask reproduce --all --scale smoke --threads 1 --out target/ci-smoke --fresh",
+        "cargo xtask reproduce --all --scale smoke --device cpu --threads 1 --out target/ci-smoke --fresh",
     )?;
     step("every paper on a GPU", "cargo xtask gpu-check", || gpu_check::check(workspace, &program, &[], Some(&out)))?;
     fs::remove_dir_all(&out).ok();

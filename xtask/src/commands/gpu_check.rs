@@ -61,7 +61,9 @@ pub fn check(workspace: &Workspace, program: &Path, papers: &[String], reference
         eprintln!("{slug}");
         let (on_gpu, counts) = (out.join("gpu").join(slug), out.join(format!("{slug}.json")));
         let mut run = smoke(workspace, program, slug, "cuda", &on_gpu);
-        workspace::run(gpu.visible_to(&mut run, workspace).env("AUTODIDACT_PRETEND_GPU_COUNTS", &counts))?;
+        // What the cells of a paper share is computed on the GPU too, and a pretended one's is not left for a real one to find.
+        run.env("AUTODIDACT_CACHE", out.join("cache")).env("AUTODIDACT_PRETEND_GPU_COUNTS", &counts);
+        workspace::run(gpu.visible_to(&mut run, workspace))?;
         let on_cpu = match reference {
             Some(folder) => folder.join(slug),
             None => {
@@ -185,7 +187,8 @@ struct Logged {
     seed: u64,
     step: f64,
     metric: String,
-    value: f64,
+    /// Empty where it is not a number.
+    value: Option<f64>,
 }
 
 /// Losses of the first steps of a run, by arm, seed, step and metric.
@@ -195,8 +198,8 @@ fn losses(run: &Path) -> Result<BTreeMap<String, f64>> {
     let mut all = BTreeMap::new();
     for line in file.deserialize() {
         let Logged { arm, seed, step, metric, value } = line.with_context(|| format!("reading {}", path.display()))?;
-        if step <= STEPS && metric.contains("loss") && value.is_finite() {
-            all.insert(format!("{arm}, seed {seed}, step {step}, {metric}"), value);
+        if step <= STEPS && metric.contains("loss") {
+            all.insert(format!("{arm}, seed {seed}, step {step}, {metric}"), value.unwrap_or(f64::NAN));
         }
     }
     Ok(all)
@@ -214,10 +217,16 @@ struct Difference {
 impl Difference {
     fn between(a: &BTreeMap<String, f64>, b: &BTreeMap<String, f64>) -> Self {
         let mut difference = Self::default();
+        if let Some(name) = b.keys().find(|name| !a.contains_key(*name)) {
+            (difference.largest, difference.at) = (f64::INFINITY, name.clone());
+        }
         for (name, x) in a {
-            let Some(y) = b.get(name) else { continue };
-            // A loss near zero is known to an absolute precision only.
-            let relative = (x - y).abs() / x.abs().max(0.01);
+            let relative = match b.get(name) {
+                // A loss near zero is known to an absolute precision only.
+                Some(y) if x.is_finite() && y.is_finite() => (x - y).abs() / x.abs().max(0.01),
+                Some(y) if x.is_finite() == y.is_finite() => 0.0,
+                _ => f64::INFINITY,
+            };
             difference.compared += 1;
             difference.beyond += usize::from(relative > CLOSE);
             if relative > difference.largest {
@@ -245,6 +254,11 @@ mod tests {
         let difference = Difference::between(&a, &b);
         assert_eq!((difference.compared, difference.beyond), (2, 1));
         assert!((difference.largest - 0.01).abs() < 1e-12 && difference.at == "x, seed 0, step 2, loss");
+        for broken in ["x,0,1,loss,2\nx,0,2,loss,NaN\n", "x,0,1,loss,2\n", "x,0,1,loss,2\nx,0,2,loss,1\nx,0,3,loss,1\n"]
+        {
+            let b = run(folder.path(), broken);
+            assert_eq!(Difference::between(&a, &b).largest, f64::INFINITY, "{broken}");
+        }
     }
 
     #[test]

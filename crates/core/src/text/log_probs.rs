@@ -57,8 +57,11 @@ fn in_parts(hidden: &Tensor, head: &Tensor, targets: &Tensor, part: i64) -> Resu
     let hidden = hidden.reshape([-1, width]);
     if hidden.device() != Device::Cpu {
         // How many rows are kept is known to the device alone: to ask would hold it up at every step, for less than the rows cost it.
+        let left_out = targets.lt(0);
+        // Zeros, so that nothing of those rows, NaN say, reaches the head's gradient.
+        let hidden = hidden.masked_fill(&left_out.unsqueeze(1), 0.0);
         let picked = shim::selected_log_probs(&hidden, head, &targets.clamp_min(0), rows)?;
-        return Ok(picked.masked_fill(&targets.lt(0), 0.0).view(&shape[..]));
+        return Ok(picked.masked_fill(&left_out, 0.0).view(&shape[..]));
     }
     let kept = targets.ge(0).nonzero().squeeze_dim(1);
     if kept.size()[0] == targets.size()[0] {

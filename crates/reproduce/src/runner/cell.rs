@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// One value of a metric.
@@ -120,10 +121,13 @@ impl CellFile {
         self.path.with_extension("lock")
     }
 
-    /// Removes the finished cell, and its checkpoint.
+    /// Removes the finished cell, and its checkpoint, unless another process is at work on it.
     pub(super) fn forget(&self) {
-        let _ = std::fs::remove_file(&self.path);
-        let _ = std::fs::remove_file(self.checkpoint());
+        let lock = File::create(self.lock()).ok();
+        if lock.as_ref().is_some_and(|lock| lock.try_lock().is_ok()) {
+            let _ = std::fs::remove_file(&self.path);
+            let _ = std::fs::remove_file(self.checkpoint());
+        }
     }
 
     /// Removes what a process that was killed while writing left behind; to be called under the lock.

@@ -95,6 +95,10 @@ pub fn run(experiment: &dyn Experiment, plan: &Plan, options: &RunOptions) -> Re
     };
     bars.finish();
     result?;
+    if options.worker {
+        // The record is made by the process that started this one.
+        return Ok(Outcome::Incomplete { done: files.iter().filter(|f| f.path.exists()).count(), total: files.len() });
+    }
     let finished = read_all(&cells, &files, &bars);
     if finished.len() < cells.len() {
         return Ok(Outcome::Incomplete { done: finished.len(), total: cells.len() });
@@ -117,8 +121,8 @@ fn shared(
         scope.spawn(|| workers::watch(open, bars, &stop));
         let _stop = Stop(&stop);
         work()?;
-        for status in workers.wait()? {
-            bars.say(&format!("a further process of this run ended with {status}; its cells are done here"));
+        for why in workers.wait()? {
+            bars.say(&format!("a further process of this run failed, and its cells are done here: {why}"));
         }
         Ok(())
     })

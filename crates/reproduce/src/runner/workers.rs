@@ -4,7 +4,8 @@ use super::{Bars, CellFile};
 use crate::experiment::Cell;
 use anyhow::{Context as _, Result};
 use std::ffi::OsString;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::io::Read;
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ impl Workers {
         let program = std::env::current_exe().context("finding this program's file")?;
         for _ in 0..count {
             let mut command = Command::new(&program);
-            command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+            command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
             let mut child =
                 command.spawn().context("starting a further process of this run (--jobs 1 does without)")?;
             // Waiting for the child would close it.
@@ -31,11 +32,22 @@ impl Workers {
         Ok(all)
     }
 
-    /// Waits for all to end; returns how those ended that failed.
-    pub fn wait(&mut self) -> Result<Vec<ExitStatus>> {
-        let ended = self.0.iter_mut().map(|(child, _)| child.wait()).collect::<Result<Vec<_>, _>>()?;
+    /// Waits for all to end; returns what those said that failed.
+    pub fn wait(&mut self) -> Result<Vec<String>> {
+        let mut failures = vec![];
+        for (child, _) in &mut self.0 {
+            let mut said = String::new();
+            if let Some(mut errors) = child.stderr.take() {
+                errors.read_to_string(&mut said)?;
+            }
+            let status = child.wait()?;
+            if !status.success() {
+                let error = said.lines().find(|line| line.starts_with("error: ") || line.contains("panicked"));
+                failures.push(error.map_or_else(|| status.to_string(), str::to_owned));
+            }
+        }
         self.0.clear();
-        Ok(ended.into_iter().filter(|status| !status.success()).collect())
+        Ok(failures)
     }
 }
 
@@ -54,7 +66,14 @@ pub fn end_with_the_starter() {
     std::thread::spawn(|| {
         // Nothing is ever written: this returns when the other end closes.
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-        std::process::exit(1);
+        // Not `exit`, which would destroy what the other threads compute with.
+        #[cfg(unix)]
+        // SAFETY: the process ends here and now.
+        unsafe {
+            libc::_exit(1)
+        }
+        #[cfg(not(unix))]
+        std::process::abort()
     });
 }
 

@@ -160,5 +160,5 @@ fn tune_published(hub: &Hub, policy: &Policy, stage: Stage, task: &Task, context
 }
 
 pub(super) fn precision(hub: &Hub) -> Precision {
-    if hub.bf16 { Precision::Bf16 } else { Precision::F32 }
+    if hub.bf16 { Precision::Bf16 } else { Precision::for_training() }
 }
