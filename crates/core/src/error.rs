@@ -136,6 +136,15 @@ pub fn check_values(
     Ok(())
 }
 
+/// Checks that `tensor` lies on `device`, where the other inputs are.
+pub fn check_device(what: &str, tensor: &tch::Tensor, device: tch::Device) -> Result<()> {
+    if tensor.device() == device {
+        Ok(())
+    } else {
+        Err(Error::value(what, format!("a tensor on the device {device:?}"), format!("one on {:?}", tensor.device())))
+    }
+}
+
 /// Checks that `tensor` is a floating-point matrix and returns its rows and columns.
 pub fn check_matrix(what: &str, tensor: &tch::Tensor) -> Result<(i64, i64)> {
     match tensor.size()[..] {

@@ -1,6 +1,6 @@
 //! Log-probabilities of given tokens, without ever holding logits of a batch.
 
-use crate::error::check_values;
+use crate::error::{check_device, check_values};
 use crate::nn::Gpt;
 use crate::{Error, Result, shim};
 use tch::{Device, Kind, Tensor};
@@ -27,7 +27,7 @@ const PART: i64 = 1 << 25;
 /// ```
 ///
 /// # Errors
-/// Shapes or types that do not fit together; (on the CPU) targets of `V` or more.
+/// Shapes, types or devices that do not fit together; (on the CPU) targets of `V` or more.
 pub fn selected_log_probs(hidden: &Tensor, head: &Tensor, targets: &Tensor) -> Result<Tensor> {
     in_parts(hidden, head, targets, PART)
 }
@@ -50,6 +50,9 @@ fn in_parts(hidden: &Tensor, head: &Tensor, targets: &Tensor, part: i64) -> Resu
             format!("the type of hidden, {:?}", hidden.kind()),
             format!("{:?}", head.kind()),
         ));
+    }
+    for (what, tensor) in [("head", head), ("targets", targets)] {
+        check_device(what, tensor, hidden.device())?;
     }
     let targets = targets.reshape([-1]);
     check_values("targets", &targets, ..vocab as f64)?;
