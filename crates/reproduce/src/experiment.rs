@@ -117,17 +117,22 @@ impl Plan {
     /// An experiment's own plan: its seeds, first data set and hyper-parameters at a scale, in 32-bit floats on one thread of the CPU,
     /// without downloads; shared parts go to the system's temporary folder. What differs is set in the fields.
     pub fn new(experiment: &dyn Experiment, scale: Scale) -> Self {
+        let seeds = (0..experiment.seeds(scale) as u64).collect();
+        Self::plain(scale, seeds, experiment.datasets()[0], experiment.config(scale))
+    }
+
+    fn plain(scale: Scale, seeds: Vec<u64>, dataset: &str, config: Value) -> Self {
         Self {
             scale,
-            seeds: (0..experiment.seeds(scale) as u64).collect(),
-            dataset: experiment.datasets()[0].into(),
+            seeds,
+            dataset: dataset.into(),
             data: String::new(),
             data_dir: None,
             download: false,
             device: Device::Cpu,
             precision: Precision::F32,
             threads: 1,
-            config: experiment.config(scale),
+            config,
             cache: std::env::temp_dir(),
         }
     }
@@ -160,19 +165,7 @@ impl Plan {
 impl Plan {
     /// One seed on the CPU, with a configuration.
     pub(crate) fn trial(scale: Scale, dataset: &str, config: Value) -> Self {
-        Self {
-            scale,
-            seeds: vec![0],
-            dataset: dataset.into(),
-            data: String::new(),
-            data_dir: None,
-            download: false,
-            device: Device::Cpu,
-            precision: Precision::F32,
-            threads: 1,
-            config,
-            cache: std::env::temp_dir(),
-        }
+        Self::plain(scale, vec![0], dataset, config)
     }
 
     /// The cells of an experiment on its first data set at smoke scale, with changed settings.
