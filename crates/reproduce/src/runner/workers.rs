@@ -80,7 +80,9 @@ pub fn end_with_the_starter() {
 /// Counts the cells that others finish, until `stop`.
 pub(super) fn watch(cells: &[(&Cell, &CellFile)], bars: &Bars, stop: &AtomicBool) {
     let mut open: Vec<_> = cells.to_vec();
-    while !stop.load(Ordering::Relaxed) {
+    loop {
+        // Before the look, so that the last one sees everything.
+        let last = stop.load(Ordering::Relaxed);
         open.retain(|(cell, file)| match file.path.exists().then(|| file.read()) {
             Some(Ok(Some(record))) => {
                 bars.count(&cell.to_string(), Some(record.wall_seconds));
@@ -89,6 +91,9 @@ pub(super) fn watch(cells: &[(&Cell, &CellFile)], bars: &Bars, stop: &AtomicBool
             // A damaged one is not finished.
             _ => true,
         });
+        if last {
+            break;
+        }
         std::thread::sleep(LOOK);
     }
 }
