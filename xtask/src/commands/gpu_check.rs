@@ -217,15 +217,14 @@ struct Difference {
 impl Difference {
     fn between(a: &BTreeMap<String, f64>, b: &BTreeMap<String, f64>) -> Self {
         let mut difference = Self::default();
-        if let Some(name) = b.keys().find(|name| !a.contains_key(*name)) {
-            (difference.largest, difference.at) = (f64::INFINITY, name.clone());
-        }
         for (name, x) in a {
             let relative = match b.get(name) {
                 // A loss near zero is known to an absolute precision only.
                 Some(y) if x.is_finite() && y.is_finite() => (x - y).abs() / x.abs().max(0.01),
                 Some(y) if x.is_finite() == y.is_finite() => 0.0,
-                _ => f64::INFINITY,
+                Some(_) => f64::INFINITY,
+                // What cells share is logged by the one that computes it, and by none that finds it in a cache.
+                None => continue,
             };
             difference.compared += 1;
             difference.beyond += usize::from(relative > CLOSE);
@@ -254,11 +253,8 @@ mod tests {
         let difference = Difference::between(&a, &b);
         assert_eq!((difference.compared, difference.beyond), (2, 1));
         assert!((difference.largest - 0.01).abs() < 1e-12 && difference.at == "x, seed 0, step 2, loss");
-        for broken in ["x,0,1,loss,2\nx,0,2,loss,NaN\n", "x,0,1,loss,2\n", "x,0,1,loss,2\nx,0,2,loss,1\nx,0,3,loss,1\n"]
-        {
-            let b = run(folder.path(), broken);
-            assert_eq!(Difference::between(&a, &b).largest, f64::INFINITY, "{broken}");
-        }
+        let b = run(folder.path(), "x,0,1,loss,2\nx,0,2,loss,NaN\n");
+        assert_eq!(Difference::between(&a, &b).largest, f64::INFINITY);
     }
 
     #[test]
