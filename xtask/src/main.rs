@@ -60,9 +60,9 @@ enum Command {
     Bench(commands::bench::Options),
     /// Run papers at smoke scale on a GPU and compare their losses with the CPU's
     ///
-    /// Without a GPU it takes a pretended one: a stand-in for libtorch_cuda.so that computes on the CPU, but on which whatever
-    /// mixes devices, or asks for what CUDA has no kernel for, fails as it would on a real one. It also counts how often the
-    /// host waits for the device.
+    /// Without a GPU it takes a pretended one: a stand-in for libtorch_cuda.so that computes on the CPU, but on which what
+    /// mixes devices, or asks for a kernel that CUDA is known to lack, fails. It also counts how often the host waits for the
+    /// device.
     GpuCheck(commands::gpu_check::Options),
     /// Run all that must pass before a change is taken: format, lints, tests, docs, every paper at smoke scale on the CPU and
     /// on a GPU (a pretended one, where there is none), the report

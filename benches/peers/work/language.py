@@ -35,6 +35,14 @@ class Decoder(torch.nn.Module):
         return self.last(h) @ self.tokens.weight.T
 
 
+def update(model, optimizer, loss):
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return loss.item()
+
+
 @peer("torch")
 def gpt_training(width, depth, heads, vocabulary, context, batch):
     torch.manual_seed(0)
@@ -48,12 +56,7 @@ def gpt_training(width, depth, heads, vocabulary, context, batch):
     x, y = tokens[:, :-1], tokens[:, 1:]
 
     def work():
-        optimizer.zero_grad(set_to_none=True)
-        loss = torch.nn.functional.cross_entropy(model(x).view(-1, vocabulary), y.reshape(-1))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        return loss.item()
+        return update(model, optimizer, torch.nn.functional.cross_entropy(model(x).view(-1, vocabulary), y.reshape(-1)))
 
     return work
 
@@ -118,12 +121,7 @@ def dpo_training(lengths, batch, prompt, vocabulary, width, depth, heads, contex
         index = torch.randperm(pairs)[:batch]
         rows = torch.cat([index, index + pairs])
         chosen, rejected = (log_probs(rows) - reference[rows]).chunk(2)
-        loss = -torch.nn.functional.logsigmoid(beta * (chosen - rejected)).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        return loss.item()
+        return update(model, optimizer, -torch.nn.functional.logsigmoid(beta * (chosen - rejected)).mean())
 
     return work
 

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 /// Fails when no C++ compiler is where the build will look for it: `$CXX`, else `c++` on `PATH`.
 pub fn require() -> Result<()> {
-    if let Some(cxx) = env::var("CXX").ok().filter(|cxx| !cxx.trim().is_empty()) {
+    if let Some(cxx) = own() {
         let program = cxx.split_whitespace().next().expect("not blank");
         if on_path(program).is_none() {
             bail!("$CXX is {cxx}, but there is no such program\n  correct it, or unset it to use the system's c++");
@@ -26,9 +26,14 @@ pub fn require() -> Result<()> {
     )
 }
 
+/// `$CXX`, if it names anything.
+fn own() -> Option<String> {
+    env::var("CXX").ok().filter(|cxx| !cxx.trim().is_empty())
+}
+
 /// The compiler of [`require`], to which arguments are added.
 pub fn command() -> Command {
-    let cxx = env::var("CXX").ok().filter(|cxx| !cxx.trim().is_empty()).unwrap_or_else(|| "c++".into());
+    let cxx = own().unwrap_or_else(|| "c++".into());
     let mut words = cxx.split_whitespace();
     let mut command = Command::new(words.next().expect("not blank"));
     command.args(words);
