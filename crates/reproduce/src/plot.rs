@@ -141,10 +141,13 @@ pub struct Plot {
 }
 
 impl Plot {
+    fn new(name: &str, caption: &str, [x, y]: [&str; 2], drawing: Drawing) -> Self {
+        Self { name: name.into(), caption: caption.into(), x: x.into(), y: y.into(), drawing, narrow: false }
+    }
+
     /// A line plot with linear axes.
     pub fn lines(name: &str, caption: &str, x: &str, y: &str, series: Vec<Series>) -> Self {
-        let drawing = Drawing::Lines { series, log_x: false, log_y: false };
-        Self { name: name.into(), caption: caption.into(), x: x.into(), y: y.into(), drawing, narrow: false }
+        Self::new(name, caption, [x, y], Drawing::Lines { series, log_x: false, log_y: false })
     }
 
     /// The same with logarithmic axes.
@@ -163,32 +166,22 @@ impl Plot {
 
     /// A bar plot.
     pub fn bars(name: &str, caption: &str, x: &str, bars: Vec<(String, f64, f64, usize)>) -> Self {
-        Self {
-            name: name.into(),
-            caption: caption.into(),
-            x: x.into(),
-            y: String::new(),
-            drawing: Drawing::Bars(bars),
-            narrow: false,
-        }
+        Self::new(name, caption, [x, ""], Drawing::Bars(bars))
     }
 
     /// Matrices side by side.
     pub fn heat(name: &str, caption: &str, panels: Vec<(String, usize, usize, Vec<f64>)>, low: f64, high: f64) -> Self {
-        let drawing = Drawing::Heat { panels, low, high };
-        Self { name: name.into(), caption: caption.into(), x: "column".into(), y: "row".into(), drawing, narrow: false }
+        Self::new(name, caption, ["column", "row"], Drawing::Heat { panels, low, high })
     }
 
     /// Ratios on a logarithmic axis from `ends.0` below 1 to `ends.1` above.
     pub fn ratios(name: &str, caption: &str, x: &str, ratios: Vec<Ratio>, ends: (f64, f64)) -> Self {
-        let drawing = Drawing::Ratios(ratios, ends);
-        Self { name: name.into(), caption: caption.into(), x: x.into(), y: String::new(), drawing, narrow: false }
+        Self::new(name, caption, [x, ""], Drawing::Ratios(ratios, ends))
     }
 
     /// Rows of pictures with names; there are no axes.
     pub fn pictures(name: &str, caption: &str, rows: Vec<(String, Vec<Picture>)>) -> Self {
-        let drawing = Drawing::Pictures(rows);
-        Self { name: name.into(), caption: caption.into(), x: String::new(), y: String::new(), drawing, narrow: false }
+        Self::new(name, caption, ["", ""], Drawing::Pictures(rows))
     }
 
     /// The drawing as an SVG document.
